@@ -1,0 +1,120 @@
+"""Files that are complete or absent.
+
+Everything is written under a temporary name beside its place, synced, and renamed. A process that is
+killed, or a disk that fills up, leaves a temporary file behind and nothing else; `sweep` removes
+those of processes that are gone.
+"""
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+TEMPORARY = ".tmp-"
+# A temporary file of another machine cannot be asked for its process; after this it is left over.
+FOREIGN_AGE_S = 24 * 3600.0
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name for the unfinished form of `path` that says whose it is."""
+    owner = f"{socket.gethostname()}-{os.getpid()}"
+    return path.with_name(f"{TEMPORARY}{owner}-{time.monotonic_ns()}-{path.name}")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; when the block ends well, it becomes `path` in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = temporary_beside(path)
+    try:
+        yield unfinished
+        sync(unfinished)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Like `replacing` for a whole folder. If `path` came to exist meanwhile, it stays as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = temporary_beside(path)
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        for file in unfinished.rglob("*"):
+            if file.is_file():
+                sync(file)
+        try:
+            unfinished.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+            shutil.rmtree(unfinished)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(content)
+
+
+def write_table(path: Path, table: pa.Table, **options: object) -> None:
+    """A parquet file with zstd and no dictionary on vectors, the same bytes for the same table."""
+    with replacing(path) as unfinished:
+        pq.write_table(table, unfinished, compression="zstd", **options)
+
+
+def sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name == "posix":
+        sync(path)
+
+
+def sweep(root: Path, alive: Callable[[int], bool] | None = None) -> int:
+    """Remove temporary files and folders of processes that are gone; returns how many."""
+    alive = alive or _alive
+    here = socket.gethostname()
+    removed = 0
+    for path in root.rglob(f"{TEMPORARY}*"):
+        owner = path.name.removeprefix(TEMPORARY)
+        if owner.startswith(f"{here}-"):
+            process = owner.removeprefix(f"{here}-").split("-", 1)[0]
+            if process.isdigit() and alive(int(process)):
+                continue
+        elif path.exists() and time.time() - path.stat().st_mtime < FOREIGN_AGE_S:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        removed += 1
+    return removed
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

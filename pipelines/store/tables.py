@@ -1,0 +1,103 @@
+"""Tables of rows: imported (one for each input file) or created by a stage. Never changed.
+
+    tables/<key>/part-00000.parquet ...   rows, `schemas.rows.row_schema(row_type)`, in order of place
+    tables/<key>/failed.parquet           records that gave no row, `schemas.ledger.VERDICTS`
+    tables/<key>/manifest.json            row_type, rows, failed, parts, and what the writer adds
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.store.atomic import replacing_folder
+from pipelines.store.manifest import read_manifest, write_manifest
+from pipelines.store.workspace import Workspace
+from schemas.canonical import canonical
+from schemas.ledger import VERDICTS
+from schemas.rows import RowType, row_schema
+
+FAILED: Final = "failed.parquet"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A complete table on disk. `details` is what its writer noted (source, schema, figures)."""
+
+    key: str
+    folder: Path
+    row_type: RowType
+    rows: int
+    failed: int
+    parts: tuple[Path, ...]
+    details: dict[str, Any]
+
+    @property
+    def failures(self) -> Path:
+        """The parquet file of the records that gave no row."""
+        return self.folder / FAILED
+
+
+def open_table(workspace: Workspace, key: str) -> Table | None:
+    """The table of that key, or None where there is no complete one."""
+    folder = workspace.table(key)
+    found = read_manifest(folder)
+    if found is None:
+        return None
+    return Table(
+        key=key,
+        folder=folder,
+        row_type=found["row_type"],
+        rows=found["rows"],
+        failed=found["failed"],
+        parts=tuple(folder / name for name in found["parts"]),
+        details=found["details"],
+    )
+
+
+@dataclass
+class TableWriter:
+    """Collects the parts of one table in a temporary folder. Use it through `writing`."""
+
+    folder: Path
+    row_type: RowType
+    details: dict[str, Any] = field(default_factory=dict)
+    rows: int = 0
+    failures: list[pa.Table] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
+
+    def add(self, rows: pa.Table) -> None:
+        """Write one part. Columns are brought to the canonical types; others are refused."""
+        rows = canonical(rows, row_schema(self.row_type), who=f"the {self.row_type} table")
+        name = f"part-{len(self.parts):05d}.parquet"
+        pq.write_table(rows, self.folder / name, compression="zstd", compression_level=1)
+        self.parts.append(name)
+        self.rows += rows.num_rows
+
+    def fail(self, failures: pa.Table) -> None:
+        """Note records that gave no row (columns of `schemas.ledger.VERDICTS`)."""
+        self.failures.append(canonical(failures, VERDICTS, who="the table of failed records"))
+
+
+@contextmanager
+def writing(workspace: Workspace, key: str, row_type: RowType) -> Iterator[TableWriter]:
+    """A writer whose table appears in the workspace, whole, when the block ends well."""
+    with replacing_folder(workspace.table(key)) as folder:
+        writer = TableWriter(folder, row_type)
+        yield writer
+        failed = pa.concat_tables([VERDICTS.empty_table(), *writer.failures])
+        pq.write_table(failed, folder / FAILED, compression="zstd")
+        write_manifest(
+            folder,
+            {
+                "row_type": row_type,
+                "rows": writer.rows,
+                "failed": failed.num_rows,
+                "parts": writer.parts,
+                "details": writer.details,
+            },
+        )

@@ -1,0 +1,32 @@
+"""Where things lie in a workspace. Paths only; nothing is read or written here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with `tables/`, `scores/` and `runs/`. Safe on a network disk; no lock, no server."""
+
+    root: Path
+
+    @property
+    def tables(self) -> Path:
+        return self.root / "tables"
+
+    @property
+    def scores(self) -> Path:
+        return self.root / "scores"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    def table(self, key: str) -> Path:
+        return self.tables / key
+
+    def scores_of(self, scoring_key: str) -> Path:
+        return self.scores / scoring_key
+
+    def run(self, run_id: str) -> Path:
+        return self.runs / run_id

@@ -1,0 +1,113 @@
+"""The contract between a stage and whoever runs it.
+
+A stage is a frozen config with pure methods. It overrides only what it needs; the shortest is one
+`decide`. Everything else is the runner's: which rows still lack a score, chunks, retries, progress,
+checkpoints, conservation, manifests. A stage does no I/O.
+
+    reads -> score -> (the store) -> decide -> create / gather
+"""
+
+from typing import ClassVar, Literal
+
+import polars as pl
+import pyarrow as pa
+from pydantic import BaseModel, Field, field_validator
+
+from schemas.rows import RowType
+from stages.context import Context
+from stages.engines import Need
+
+# Vectors: the dimension is the model's. Stored as fixed_size_list<float16>, never joined.
+VECTOR = pa.list_(pa.field("item", pa.float16()))
+
+# Fields of every stage that say how it is run, not what it computes.
+RUN_ONLY = frozenset({"name", "on_drop", "chunk_rows"})
+
+
+class Stage(BaseModel, frozen=True, extra="forbid"):
+    kind: str
+    name: str = Field(
+        default="", description="Unique in a recipe; its view is scores_<name>. Default: the kind."
+    )
+    on_drop: Literal["drop", "flag"] = Field(
+        default="drop", description="'flag' records the verdict but lets the row flow on."
+    )
+    row_type: RowType | None = Field(
+        default=None, description="Which rows to work on; by default the only type there is."
+    )
+    chunk_rows: int = Field(
+        default=50_000, ge=1, description="Rows scored and stored at a time: what a kill can cost."
+    )
+
+    version: ClassVar[int] = 1
+    accepts: ClassVar[tuple[RowType, ...]] = ("instruction",)
+    decide_only: ClassVar[frozenset[str]] = frozenset()
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if name and not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError("a name is made of letters, digits, '_' and '.'")
+        return name
+
+    @property
+    def label(self) -> str:
+        """The name that people and files use."""
+        return self.name or self.kind
+
+    def needs(self) -> tuple[Need, ...]:
+        """The models that `score` and `create` ask for."""
+        return ()
+
+    def reads(self) -> tuple[str, ...]:
+        """Columns that `score` sees and that the row key hashes.
+
+        Row columns ("messages"), meta fields ("meta.ground_truth") or score columns of earlier
+        stages ("clear.propose.candidate").
+        """
+        return ()
+
+    def scores(self) -> pa.Schema:
+        """Columns that `score` returns; empty for a stage that only decides."""
+        return pa.schema([])
+
+    def score(self, rows: pa.Table, ctx: Context) -> pa.Table:
+        """The columns of `scores()` for each of `rows`, in the same order.
+
+        `rows` has the columns of `reads()` and `key` (binary(16), the row key). The result for a
+        row depends on that row (and the seed) alone. A column `error` (string) may come along: where
+        it is not null the row is failed for good with that text and its scores are ignored. A null
+        or non-finite score without an error is a failure too.
+        """
+        raise NotImplementedError(f"{self.kind} declares scores but does not compute them")
+
+    def decide(self, rows: pl.LazyFrame, ctx: Context) -> pl.LazyFrame | pl.DataFrame:
+        """id, verdict, reason, evidence for every row, plus columns of the stage's own.
+
+        `rows` has id, place, the row's columns, this stage's scalar scores under their own names and
+        those of earlier stages as "<stage name>.<column>", in order of place; select early, texts
+        are read only if they are asked for. Rows whose score failed are not among them. The default
+        keeps everything: a stage that only annotates.
+        """
+        return rows.select(
+            "id",
+            verdict=pl.lit("keep"),
+            reason=pl.lit(None, pl.String),
+            evidence=pl.lit("{}"),
+        )
+
+    def create(self, rows: pa.Table, ctx: Context) -> pa.Table | None:
+        """New rows from single rows, cached by content; None for a stage that makes none.
+
+        Returns the content columns of the new rows' type plus `parents` (list of ids) and `sample`
+        (int, which of the rows made from these parents).
+        """
+        return None
+
+    def gather(self, rows: pl.LazyFrame, ctx: Context) -> pl.LazyFrame | None:
+        """New rows from several rows; no model, redone each run. Columns as for `create`."""
+        return None
+
+    def scoring_config(self) -> dict[str, object]:
+        """The part of the config that can change a score: fields of `decide_only` are left out."""
+        return self.model_dump(mode="json", exclude=set(self.decide_only | RUN_ONLY))

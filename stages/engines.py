@@ -1,0 +1,170 @@
+"""The models that a stage may ask for, as small Protocols.
+
+Every engine keeps order: the i-th result answers the i-th request. A request that the model cannot
+take (a prompt longer than its context) is answered by a `Refused` in its place, which makes that row
+fail with the given reason; an engine that cannot answer at all raises `EngineError`, which stops the
+run and fails nothing. Results do not depend on how requests are batched, up to numerical noise.
+
+    Exception
+      EngineError        the engine is gone or out of memory: stop, keep everything, run again
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+Message = Mapping[str, str | None]  # the fields of schemas.rows.MESSAGE; absent ones may be left out
+Chat = Sequence[Message]
+Vectors = npt.NDArray[np.float32]
+
+
+class EngineError(Exception):
+    """The engine cannot answer anything now. Nothing about a single row is known from this."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """One request that this model can never answer, and why (with the figures: both lengths)."""
+
+    reason: str
+
+
+@dataclass
+class Usage:
+    """What an engine has done so far. `calls` counts requests (one chat, text or pair each)."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def minus(self, before: "Usage") -> "Usage":
+        return Usage(
+            self.calls - before.calls,
+            self.prompt_tokens - before.prompt_tokens,
+            self.completion_tokens - before.completion_tokens,
+        )
+
+    def copy(self) -> "Usage":
+        return Usage(self.calls, self.prompt_tokens, self.completion_tokens)
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """What the runner needs of every engine."""
+
+    usage: Usage
+
+    def probe(self) -> None:
+        """Answer a request that is known to be good; raise EngineError when that fails."""
+
+    def close(self) -> None:
+        """Free the model. The engine is not used afterwards."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample. `temperature` 0 is greedy.
+
+    Noise is drawn for each (seed, key of the chat, sample number, position), never from a global
+    generator, so that an answer does not depend on its neighbours.
+    """
+
+    max_tokens: int
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Completion:
+    text: str
+    tokens: int
+    finished: bool  # False: cut at max_tokens
+
+
+@dataclass(frozen=True)
+class AnswerLogProbs:
+    """Natural-log probabilities of the tokens of a chat's last assistant turn, end token included.
+
+    values: float32 (tokens,). `cut` says that the answer was longer than the tokens that were asked
+    for, so its end is not included.
+    """
+
+    values: npt.NDArray[np.float32]
+    cut: bool = False
+
+
+@runtime_checkable
+class Generator(Protocol):
+    def generate(
+        self, chats: Sequence[Chat], sampling: Sampling, keys: Sequence[bytes]
+    ) -> list[list[Completion] | Refused]:
+        """`sampling.samples` completions for each chat. `keys`: one per chat, for the noise."""
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    def choose(
+        self, chats: Sequence[Chat], options: Sequence[str]
+    ) -> list[npt.NDArray[np.float32] | Refused]:
+        """Probabilities (options,) that the answer begins with each option, summing to 1."""
+
+
+@runtime_checkable
+class Likelihood(Protocol):
+    def log_probs(self, chats: Sequence[Chat], max_tokens: int) -> list[AnswerLogProbs | Refused]:
+        """How likely the last assistant turn of each chat is, cut at its first `max_tokens` tokens."""
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, float32 (texts, dimension). Longer texts are cut at the model's length."""
+
+
+@runtime_checkable
+class Contradiction(Protocol):
+    def probability(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
+        """Probability, 0-1, that (premise, hypothesis) contradict each other: float32 (pairs,)."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of rows and their cosine. left, right: int64 (pairs,), left < right; cosine: float32."""
+
+    left: npt.NDArray[np.int64]
+    right: npt.NDArray[np.int64]
+    cosine: npt.NDArray[np.float32]
+
+
+class Neighbours(Protocol):
+    """An index over vectors. Exact unless an implementation says otherwise."""
+
+    def pairs_above(self, vectors: npt.NDArray[np.floating], cosine: float) -> Pairs:
+        """All pairs of rows of `vectors` (rows, dim) whose cosine is at least `cosine`.
+
+        Pairs stand in order of (right, left). Cosines are computed in float64 from the vectors as
+        given and rounded once, so that they do not depend on threads or on the index.
+        """
+
+
+CAPABILITIES: Mapping[str, type] = {
+    "generate": Generator,
+    "choose": Chooser,
+    "log_probs": Likelihood,
+    "embed": Embedder,
+    "contradiction": Contradiction,
+}
+
+
+@dataclass(frozen=True)
+class Need:
+    """One model that a stage asks for: its name in the recipe and what it must be able to do."""
+
+    model: str
+    capabilities: frozenset[str] = field(default_factory=frozenset)
