@@ -1,7 +1,7 @@
 """The one error for a table that does not look as promised.
 
-Whoever checks a table collects every problem first and raises once, so that a user mends a file or a
-recipe in one go instead of in ten.
+Whoever checks a table collects every problem first and raises once, so that a user mends a file or
+a recipe in one go instead of in ten.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Names for rows: what a row is called, and what it says.
 
-All hashes are blake2b with 16 bytes, over compact JSON in UTF-8. JSON keeps the fields apart (no two
-different rows have one text) and is the same on every machine.
+All hashes are blake2b with 16 bytes, over compact JSON in UTF-8. JSON keeps the fields apart (no
+two different rows have one text) and is the same on every machine.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ def digest(*values: object) -> bytes:
 def content_of(row_type: RowType, values: Sequence[object]) -> bytes:
     """The content key of one row: 16 bytes.
 
-    `values` holds the columns of `schemas.rows.CONTENT[row_type]`, in that order. Messages are lists
-    of dicts whose keys stand in the order of `MESSAGE_FIELDS`, absent fields as None. The audio
-    column is represented by the hex of its sha256, since a path is no content.
+    `values` holds the columns of `schemas.rows.CONTENT[row_type]`, in that order. Messages are
+    lists of dicts whose keys stand in the order of `MESSAGE_FIELDS`, absent fields as None. The
+    audio column is represented by the hex of its sha256, since a path is no content.
     """
     return hashlib.blake2b(orjson.dumps([row_type, *values]), digest_size=16).digest()
 
@@ -44,5 +44,5 @@ def failed_row_id(file: str, line: int, raw: bytes) -> str:
 
 
 def created_row_id(stage: str, parents: Sequence[str], sample: int) -> str:
-    """The id of a row that a stage made: a function of who made it, from what, and which one it is."""
+    """The id of a row that a stage made: from who made it, from what, and which one it is."""
     return digest(stage, list(parents), sample).hex()

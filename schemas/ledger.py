@@ -21,10 +21,10 @@ VERDICTS: Final = pa.schema(
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of the rows that one stage saw. `rows_in == kept + dropped + failed`, always.
+    """What became of the rows that one stage saw: `rows_in == kept + dropped + failed`, always.
 
-    `flagged` counts the dropped rows that flow on all the same (`on_drop: flag`); `created` the rows
-    that the stage added to the set.
+    `flagged` counts the dropped rows that flow on all the same (`on_drop: flag`); `created` the
+    rows that the stage added to the set.
     """
 
     rows_in: int
@@ -41,4 +41,6 @@ class Counts:
     def as_json(self) -> dict[str, int]:
         counts = asdict(self)
         counts["in"] = counts.pop("rows_in")
-        return {name: counts[name] for name in ("in", "kept", "dropped", "failed", "flagged", "created")}
+        return {
+            name: counts[name] for name in ("in", "kept", "dropped", "failed", "flagged", "created")
+        }

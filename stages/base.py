@@ -7,7 +7,7 @@ checkpoints, conservation, manifests. A stage does no I/O.
     reads -> score -> (the store) -> decide -> create / gather
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import polars as pl
 import pyarrow as pa
@@ -67,6 +67,14 @@ class Stage(BaseModel, frozen=True, extra="forbid"):
         """
         return ()
 
+    def consults(self) -> tuple[str, ...]:
+        """Scalar score columns of earlier stages that `decide` looks at: "stage.column"."""
+        return ()
+
+    def calls_per_row(self) -> int:
+        """Model calls that scoring one row costs: what `--dry-run` multiplies."""
+        return 0
+
     def scores(self) -> pa.Schema:
         """Columns that `score` returns; empty for a stage that only decides."""
         return pa.schema([])
@@ -75,19 +83,20 @@ class Stage(BaseModel, frozen=True, extra="forbid"):
         """The columns of `scores()` for each of `rows`, in the same order.
 
         `rows` has the columns of `reads()` and `key` (binary(16), the row key). The result for a
-        row depends on that row (and the seed) alone. A column `error` (string) may come along: where
-        it is not null the row is failed for good with that text and its scores are ignored. A null
-        or non-finite score without an error is a failure too.
+        row depends on that row (and the seed) alone. A column `error` (string) may come along:
+        where it is not null the row is failed for good with that text and its scores are ignored. A
+        null or non-finite score without an error is a failure too.
         """
         raise NotImplementedError(f"{self.kind} declares scores but does not compute them")
 
     def decide(self, rows: pl.LazyFrame, ctx: Context) -> pl.LazyFrame | pl.DataFrame:
         """id, verdict, reason, evidence for every row, plus columns of the stage's own.
 
-        `rows` has id, place, the row's columns, this stage's scalar scores under their own names and
-        those of earlier stages as "<stage name>.<column>", in order of place; select early, texts
-        are read only if they are asked for. Rows whose score failed are not among them. The default
-        keeps everything: a stage that only annotates.
+        `rows` has id, place, the row's columns, this stage's scalar scores under their own names
+        and those of `consults()` as "<stage name>.<column>", in order of place; select early,
+        texts are read only if they are asked for. Rows whose score failed are not among them.
+
+        The default keeps everything: a stage that only annotates.
         """
         return rows.select(
             "id",
@@ -111,3 +120,11 @@ class Stage(BaseModel, frozen=True, extra="forbid"):
     def scoring_config(self) -> dict[str, object]:
         """The part of the config that can change a score: fields of `decide_only` are left out."""
         return self.model_dump(mode="json", exclude=set(self.decide_only | RUN_ONLY))
+
+    def for_scoring(self) -> Self:
+        """A copy with the fields of `decide_only` at their defaults: what `score` gets to see."""
+        defaults = {
+            name: type(self).model_fields[name].get_default(call_default_factory=True)
+            for name in self.decide_only
+        }
+        return self.model_copy(update=defaults)

@@ -1,7 +1,7 @@
 """What a stage is given beside its rows: the seed, the engines, and vectors."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -59,16 +59,23 @@ class Context:
     def contradiction(self, model: str) -> Contradiction:
         return self._as(model, Contradiction)
 
+    def with_matrix(self, matrix: Callable[[str], npt.NDArray[np.float16]]) -> "Context":
+        return replace(self, matrix=matrix)
+
     def _as(self, model: str, protocol: type[T]) -> T:
         engine = self.engine(model)
         if not isinstance(engine, protocol):
-            raise EngineError(f"model '{model}' ({type(engine).__name__}) is no {protocol.__name__}")
+            raise EngineError(
+                f"model '{model}' ({type(engine).__name__}) is no {protocol.__name__}"
+            )
         return engine
 
     @classmethod
     def of(cls, engines: Mapping[str, Any], **kwargs: Any) -> "Context":
         """A context over engines that are open already."""
-        return cls(engine=lambda name: engines[name] if name in engines else _unknown(name), **kwargs)
+        return cls(
+            engine=lambda name: engines[name] if name in engines else _unknown(name), **kwargs
+        )
 
 
 def _unknown(name: str) -> Any:

@@ -9,7 +9,7 @@ run and fails nothing. Results do not depend on how requests are batched, up to 
       EngineError        the engine is gone or out of memory: stop, keep everything, run again
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -134,22 +134,34 @@ class Contradiction(Protocol):
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Pairs of rows and their cosine. left, right: int64 (pairs,), left < right; cosine: float32."""
+class FirstKept:
+    """Which rows repeat an earlier one, each by its row number.
 
-    left: npt.NDArray[np.int64]
-    right: npt.NDArray[np.int64]
+    duplicate_of: int64 (rows,), the kept row that row i repeats, -1 where row i itself is kept.
+    cosine: float32 (rows,), the cosine of row i and that row, NaN where row i is kept.
+    """
+
+    duplicate_of: npt.NDArray[np.int64]
     cosine: npt.NDArray[np.float32]
 
 
 class Neighbours(Protocol):
     """An index over vectors. Exact unless an implementation says otherwise."""
 
-    def pairs_above(self, vectors: npt.NDArray[np.floating], cosine: float) -> Pairs:
-        """All pairs of rows of `vectors` (rows, dim) whose cosine is at least `cosine`.
+    def first_kept(
+        self,
+        vectors: npt.NDArray[np.floating],
+        cosine: float,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> FirstKept:
+        """Keep each row of `vectors` (rows, dim) unless an earlier kept row is that similar.
 
-        Pairs stand in order of (right, left). Cosines are computed in float64 from the vectors as
-        given and rounded once, so that they do not depend on threads or on the index.
+        Row i repeats the first (lowest) kept row whose cosine with it is at least `cosine` (in
+        (0, 1]). Cosines are computed in float64 from the vectors as given and compared before they
+        are rounded, so that nothing depends on threads or on the index. A zero vector has no
+        neighbours. Memory is bounded by the vectors and one block, however many rows are alike.
+        `progress` is told (rows done, rows in all). Raises ValueError for vectors that are not
+        finite and for a threshold out of range.
         """
 
 

@@ -1,7 +1,7 @@
 """Files that are complete or absent.
 
-Everything is written under a temporary name beside its place, synced, and renamed. A process that is
-killed, or a disk that fills up, leaves a temporary file behind and nothing else; `sweep` removes
+Everything is written under a temporary name beside its place, synced, and renamed. A process that
+is killed, or a disk that fills up, leaves a temporary file behind and nothing else; `sweep` removes
 those of processes that are gone.
 """
 

@@ -1,8 +1,8 @@
 """Tables of rows: imported (one for each input file) or created by a stage. Never changed.
 
-    tables/<key>/part-00000.parquet ...   rows, `schemas.rows.row_schema(row_type)`, in order of place
-    tables/<key>/failed.parquet           records that gave no row, `schemas.ledger.VERDICTS`
-    tables/<key>/manifest.json            row_type, rows, failed, parts, and what the writer adds
+tables/<key>/part-00000.parquet ...   rows, `schemas.rows.row_schema(row_type)`, in order of place
+tables/<key>/failed.parquet           records that gave no row, `schemas.ledger.VERDICTS`
+tables/<key>/manifest.json            row_type, rows, failed, parts, and what the writer adds
 """
 
 from collections.abc import Iterator

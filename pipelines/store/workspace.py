@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Workspace:
-    """A folder with `tables/`, `scores/` and `runs/`. Safe on a network disk; no lock, no server."""
+    """A folder with `tables/`, `scores/` and `runs/`; safe on a network disk, no lock."""
 
     root: Path
 

@@ -1,0 +1,239 @@
+"""One run of one recipe in one workspace, step by step.
+
+    curation = Curation(recipe, workspace)
+    if not curation.begin():              # imports; True: an earlier call finished this very run
+        for planned in curation.plan.stages:
+            curation.run_stage(planned)
+        curation.finish()
+    curation.export()
+
+`winnow run` calls these steps in process, the Prefect flow calls the same ones as tasks.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from pipelines.engines.config import identity
+from pipelines.engines.opening import open_engine, open_neighbours
+from pipelines.exporters.export import write_export
+from pipelines.recipe import Recipe
+from pipelines.runner.creating import Creating
+from pipelines.runner.deciding import Deciding
+from pipelines.runner.errors import RunStopped, TooManyFailed
+from pipelines.runner.importing import Importing
+from pipelines.runner.models import Models
+from pipelines.runner.outcome import Effort, Outcome, StageOutcome
+from pipelines.runner.plan import Plan, PlannedStage, make_plan
+from pipelines.runner.progress import Progress, Silent
+from pipelines.runner.provenance import export_provenance, export_row_type, run_manifest
+from pipelines.runner.rowset import RowSet
+from pipelines.runner.scoring import Scored, Scoring
+from pipelines.runner.views import write_views
+from pipelines.store.atomic import sweep
+from pipelines.store.runs import RunFolder
+from pipelines.store.scores import ScoreStore
+from pipelines.store.tables import open_table
+from pipelines.store.workspace import Workspace
+from stages.context import Context
+from stages.engines import Engine, EngineError, Usage
+
+
+@dataclass
+class Curation:
+    """See the module. Not for use by several threads at once.
+
+    open_engine, identify   how a model's config becomes an engine, and what names it
+    """
+
+    recipe: Recipe
+    workspace: Workspace
+    limit: int | None = None
+    retry_failed: bool = False
+    progress: Progress = field(default_factory=Silent)
+    open_engine: Callable[[Any], Engine] = open_engine
+    identify: Callable[[Any], dict[str, Any]] = identity
+
+    def __post_init__(self) -> None:
+        self.models = Models(self.recipe.models, self.open_engine)
+        self.rows = RowSet()
+        self.scored: dict[str, Scored] = {}
+        self.started = datetime.now(UTC)
+        self.clock = time.monotonic()
+
+    def begin(self) -> bool:
+        """Import, settle the plan; True when an earlier call has finished this very run."""
+        sweep(self.workspace.root)
+        step = Importing(self.recipe.source, self.workspace, self.limit, self.progress)
+        tables, imported, effort = step.run()
+        for table in tables:
+            self.rows.add(table)
+        self.plan: Plan = make_plan(self.recipe, tables, self.identify)
+        for note in self.plan.notes:
+            self.progress.note(note)
+        self.folder = RunFolder(self.workspace, self.plan.run_id)
+        self.outcome = Outcome(self.plan.run_id, stages=[imported], efforts={"import": effort})
+        manifest = None if self.retry_failed else self.folder.manifest()
+        if manifest is not None and self._restore(manifest):
+            self.outcome.reused = True
+            return True
+        self.folder.write_verdicts(0, "import", step.ledger(tables))
+        return False
+
+    def run_stage(self, planned: PlannedStage) -> StageOutcome:
+        """Score what is missing, decide, create. Raises RunStopped when an engine is gone."""
+        clock = time.monotonic()
+        before = self.models.usage()
+        try:
+            outcome, computed = self._run_stage(planned)
+        except EngineError as error:
+            self.models.close()
+            raise RunStopped(f"{planned.stage.label} stopped: {error}") from error
+        except RunStopped:
+            self.models.close()  # a retry of the step opens them anew
+            raise
+        usage = self.models.usage().minus(before)
+        self.outcome.stages.append(outcome)
+        self.outcome.efforts[outcome.stage] = Effort(time.monotonic() - clock, computed, usage)
+        self.progress.finish(_summary(outcome))
+        return outcome
+
+    def finish(self) -> Outcome:
+        """Write the manifest: from here on the run is complete."""
+        self.models.close()
+        write_views(self.folder, self.rows.tables, self.outcome.stages)
+        self.folder.finish(
+            run_manifest(self.recipe, self.plan, self.rows.tables, self.outcome.stages, self.limit)
+        )
+        return self.outcome
+
+    def export(self) -> Outcome:
+        """Write the recipe's exports.
+
+        Raises TooManyFailed, and leaves earlier exports alone, when too many rows have failed.
+        """
+        self.check_failed()
+        provenance = export_provenance(self.folder, self.rows.tables)
+        for spec in self.recipe.exports:
+            row_type = export_row_type(spec, self.rows)
+            self.progress.start(f"export {spec.path}", 0, 0, "rows")
+            report = write_export(
+                self.rows.scan(row_type), row_type, spec, provenance, seed=self.recipe.seed
+            )
+            self.outcome.exports.append(report.as_json())
+            self.progress.finish(report.summary())
+        return self.outcome
+
+    def close(self, status: str) -> Outcome:
+        """Note this call and its outcome (ok, too_many_failed, stopped) in the run's folder."""
+        self.models.close()
+        if hasattr(self, "outcome"):
+            self.outcome.status = status
+            self.outcome.seconds = time.monotonic() - self.clock
+            efforts = {name: effort.as_json() for name, effort in self.outcome.efforts.items()}
+            self.folder.add_call(
+                {
+                    "started": self.started.isoformat(timespec="milliseconds"),
+                    "recipe": self.recipe.name,
+                    "status": status,
+                    "reused": self.outcome.reused,
+                    "seconds": round(self.outcome.seconds, 3),
+                    "steps": efforts,
+                }
+            )
+            return self.outcome
+        return Outcome("", status=status)
+
+    def check_failed(self) -> None:
+        """Raise TooManyFailed when the share of failed rows is above `max_failed`."""
+        failed, records = self.outcome.failed, self.outcome.records
+        if failed <= self.recipe.max_failed * records:
+            return
+        raise TooManyFailed(
+            f"{failed} of {records} rows failed, more than max_failed: {self.recipe.max_failed} "
+            f'allows. No export was written. Look at them:  winnow query "SELECT * FROM failed" '
+            f"--run {self.outcome.run_id}"
+        )
+
+    def _run_stage(self, planned: PlannedStage) -> tuple[StageOutcome, int]:
+        stage, row_type = planned.stage, planned.row_type
+        ctx = Context(seed=self.recipe.seed, engine=self.models.engine, neighbours=open_neighbours)
+        scored = None
+        if planned.scoring_key:
+            store = ScoreStore(self.workspace.scores_of(planned.scoring_key))
+            scored = Scoring(
+                stage, row_type, self.rows, store, ctx, self.models, self.progress, self.scored
+            ).run(retry_failed=self.retry_failed)
+            self.scored[stage.label] = scored
+        else:
+            self.progress.start(stage.label, 0, 0, "rows")
+        deciding = replace(ctx, progress=lambda done, total: self.progress.advance(0, Usage()))
+        decision = Deciding(stage, row_type, self.rows, scored, self.scored, deciding).run()
+        self.folder.write_verdicts(planned.number, stage.label, decision.verdicts)
+        created = Creating(
+            stage, row_type, self.rows, self.workspace, ctx, planned.scoring_key
+        ).run(decision)
+        self._apply(planned, decision.verdicts)
+        counts = decision.counts
+        if created is not None:
+            self.rows.add(created)
+            counts = replace(counts, created=created.rows)
+        outcome = StageOutcome(
+            stage=stage.label,
+            kind=stage.kind,
+            row_type=row_type,
+            counts=counts,
+            reasons=decision.reasons,
+            scoring_key=planned.scoring_key,
+            parts=scored.parts if scored else (),
+            created=created.key if created else "",
+        )
+        return outcome, scored.computed if scored else 0
+
+    def _apply(self, planned: PlannedStage, verdicts: pa.Table) -> None:
+        """Take the rows that are gone out of the set; flagged ones flow on."""
+        gone = pl.DataFrame(verdicts.select(["place", "verdict"])).filter(
+            pl.col("verdict") == "fail"
+            if planned.stage.on_drop == "flag"
+            else pl.col("verdict") != "keep"
+        )
+        self.rows.remove(planned.row_type, gone["place"].to_numpy())
+
+    def _restore(self, manifest: dict[str, Any]) -> bool:
+        """Take rows and counts from a finished run; False when part of it is missing on disk."""
+        outcomes = [StageOutcome.from_manifest(entry) for entry in manifest["stages"]]
+        restored: list[pa.Table] = []
+        for planned in self.plan.stages:
+            path = self.folder.verdicts_path(planned.number, planned.stage.label)
+            if not path.exists():
+                return False
+            restored.append(pl.read_parquet(path, columns=["place", "verdict"]).to_arrow())
+        for planned, outcome, verdicts in zip(
+            self.plan.stages, outcomes[1:], restored, strict=True
+        ):
+            self._apply(planned, verdicts)
+            if outcome.created:
+                created = open_table(self.workspace, outcome.created)
+                if created is None:
+                    return False
+                self.rows.add(created)
+        self.outcome.stages = outcomes
+        return True
+
+
+def _summary(outcome: StageOutcome) -> str:
+    counts = outcome.counts
+    parts = [f"{counts.kept} kept"]
+    for number, what in (
+        (counts.dropped, "dropped"),
+        (counts.failed, "failed"),
+        (counts.created, "created"),
+    ):
+        if number:
+            parts.append(f"{number} {what}")
+    return ", ".join(parts)

@@ -1,0 +1,155 @@
+"""The scores of one stage: which rows still lack one, and computing just those.
+
+Chunks are cut from the rows without a score, in order of place, one row for each key, so that a run
+that was killed goes on where whole chunks end.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+
+from pipelines.runner.bisect import ChunkScorer
+from pipelines.runner.keys import (
+    is_score,
+    reads_content_only,
+    row_columns,
+    row_keys,
+    with_meta_fields,
+)
+from pipelines.runner.models import Models
+from pipelines.runner.progress import Progress
+from pipelines.runner.rowset import RowSet
+from pipelines.store.scores import KEY, ScoreStore
+from schemas.rows import RowType
+from stages.base import Stage
+from stages.context import Context
+
+PLACE = "place"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the scoring of a stage left behind.
+
+    keys   place (int64) and key (binary) of every row that the stage sees, in order of place
+    parts  the parts of the store to read, and no others
+    """
+
+    keys: pl.DataFrame
+    store: ScoreStore
+    parts: tuple[str, ...]
+    computed: int
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Where the scores of an earlier stage stand, for a stage that reads them."""
+
+    scored: Scored
+    columns: tuple[str, ...]
+
+
+@dataclass
+class Scoring:
+    """The scoring of one stage over the rows that are still there."""
+
+    stage: Stage
+    row_type: RowType
+    rows: RowSet
+    store: ScoreStore
+    ctx: Context
+    models: Models
+    progress: Progress
+    earlier: dict[str, Scored]
+
+    def keys(self) -> pl.DataFrame:
+        """Place and key of every row that the stage sees."""
+        present = self.rows.scan(self.row_type)
+        if reads_content_only(self.stage, self.row_type):
+            return present.select(PLACE, key="content").collect()
+        places = present.select(PLACE).collect()[PLACE].to_numpy()
+        frames = [
+            pl.DataFrame({PLACE: pl.Series(batch[PLACE]), KEY: pl.Series(batch[KEY])})
+            for batch in self._read(places)
+        ]
+        return pl.concat(frames) if frames else _NO_KEYS
+
+    def missing(self, keys: pl.DataFrame, *, retry_failed: bool) -> pl.DataFrame:
+        """The first row of each key that has no record (or, to be retried, only an error)."""
+        known = self.store.known(self.store.part_names())
+        if retry_failed:
+            known = known.filter(~pl.col("failed"))
+        unscored = keys.join(known.select(KEY), on=KEY, how="anti", maintain_order="left")
+        return unscored.unique(KEY, keep="first", maintain_order=True)
+
+    def run(self, *, retry_failed: bool) -> Scored:
+        """Compute and store what is missing."""
+        keys = self.keys()
+        missing = self.missing(keys, retry_failed=retry_failed)
+        self.progress.start(self.stage.label, keys.height, keys.height - missing.height, "rows")
+        before = self.models.usage()
+        scorer = ChunkScorer(self.stage.for_scoring(), self.ctx, self.models.probe)
+        for chunk in self._chunks(missing):
+            self.store.append(scorer.score(chunk), retry=retry_failed)
+            self.progress.advance(chunk.num_rows, self.models.usage().minus(before))
+        return Scored(keys, self.store, self._parts(keys), missing.height)
+
+    def _parts(self, keys: pl.DataFrame) -> tuple[str, ...]:
+        """The parts that hold a record of one of these keys."""
+        return self.store.parts_with(keys[KEY])
+
+    def _chunks(self, missing: pl.DataFrame) -> Iterator[pa.Table]:
+        """Tables of `reads` and `key`, each of exactly `chunk_rows` rows but the last."""
+        size = self.stage.chunk_rows
+        held: list[pa.Table] = []
+        count = 0
+        for batch in self._read(missing[PLACE].to_numpy()):
+            start = 0
+            while start < batch.num_rows:
+                piece = batch.slice(start, size - count)
+                held.append(piece)
+                count += piece.num_rows
+                start += piece.num_rows
+                if count == size:
+                    yield pa.concat_tables(held).drop_columns([PLACE])
+                    held, count = [], 0
+        if held:
+            yield pa.concat_tables(held).drop_columns([PLACE])
+
+    def _read(self, places: object) -> Iterator[pa.Table]:
+        """place, what the stage reads, and key, of the rows at these places, in order."""
+        reads = self.stage.reads()
+        own_key = not reads_content_only(self.stage, self.row_type)
+        columns = (*row_columns(self.stage), *(() if own_key else ("content",)))
+        for batch in self.rows.batches(self.row_type, columns, places):  # type: ignore[arg-type]
+            rows = with_meta_fields(batch, reads)
+            for name in reads:
+                if is_score(name, self.stage):
+                    rows = rows.append_column(name, self._earlier_column(name, rows))
+            key = row_keys(rows, reads) if own_key else batch["content"]
+            yield rows.select([PLACE, *reads]).append_column(KEY, key)
+
+    def _earlier_column(self, name: str, rows: pa.Table) -> pa.Array:
+        stage, _, column = name.rpartition(".")
+        return earlier_scores(self.earlier[stage], pl.Series(PLACE, rows[PLACE]), [column])[
+            column
+        ].to_arrow()
+
+
+def earlier_scores(scored: Scored, places: pl.Series, columns: Sequence[str]) -> pl.DataFrame:
+    """`columns` of an earlier stage for the rows at these places, null where it has none."""
+    keys = places.to_frame(PLACE).join(scored.keys, on=PLACE, how="left", maintain_order="left")
+    records = scored.store.records(scored.parts, columns)
+    if records is None:
+        return keys.with_columns(pl.lit(None).alias(name) for name in columns)
+    return (
+        keys.lazy()
+        .join(records, on=KEY, how="left", maintain_order="left")
+        .select(columns)
+        .collect()
+    )
+
+
+_NO_KEYS = pl.DataFrame(schema={PLACE: pl.Int64, KEY: pl.Binary})

@@ -1,0 +1,102 @@
+"""Scores by content: what was computed once is never computed again.
+
+    scores/<scoring key>/part-<hash of its keys>.parquet    key, error, the score columns
+
+A part is complete or absent. One record stands for one row key: either its scores or, in `error`,
+why it can have none. Two processes may both store a key; a record with scores beats one with an
+error, then the first part by name wins.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+import pyarrow as pa
+
+from pipelines.store.atomic import write_table
+
+KEY: Final = "key"
+ERROR: Final = "error"
+
+
+@dataclass(frozen=True)
+class ScoreStore:
+    """The scores of one scoring key. `parts` is read from disk at each call of `part_names`."""
+
+    folder: Path
+
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the complete parts, sorted."""
+        if not self.folder.is_dir():
+            return ()
+        return tuple(sorted(path.name for path in self.folder.glob("part-*.parquet")))
+
+    def append(self, records: pa.Table, *, retry: bool = False) -> str:
+        """Store one part (columns key, error, scores) and return its name.
+
+        A part is named by its keys, so that the same work done twice is one file. `retry` marks a
+        second attempt at keys that ended in errors: its name counts on.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for key in records[KEY].to_pylist():
+            digest.update(key)
+        stem = f"part-{digest.hexdigest()}"
+        attempt = 0
+        while retry and (self.folder / _name(stem, attempt)).exists():
+            attempt += 1
+        name = _name(stem, attempt)
+        write_table(self.folder / name, records, use_dictionary=[ERROR])
+        return name
+
+    def scan(self, parts: Sequence[str]) -> pl.LazyFrame | None:
+        """The records of these parts, in order of part; None when there are none."""
+        if not parts:
+            return None
+        return pl.scan_parquet([self.folder / name for name in parts], glob=False)
+
+    def known(self, parts: Sequence[str]) -> pl.DataFrame:
+        """`key` and `failed` (bool) of every record, one line per key."""
+        records = self.scan(parts)
+        if records is None:
+            return pl.DataFrame(schema={KEY: pl.Binary, "failed": pl.Boolean})
+        keys = records.select(KEY, failed=pl.col(ERROR).is_not_null()).collect()
+        if keys[KEY].n_unique() == keys.height:
+            return keys
+        return keys.group_by(KEY, maintain_order=True).agg(pl.col("failed").all())
+
+    def parts_with(self, keys: pl.Series) -> tuple[str, ...]:
+        """Names of the parts that hold a record of one of these keys, sorted."""
+        names = self.part_names()
+        if not names:
+            return ()
+        wanted = keys.unique().to_frame(KEY).lazy()
+        used = (
+            pl.scan_parquet(
+                [self.folder / name for name in names], glob=False, include_file_paths="part"
+            )
+            .select(KEY, "part")
+            .join(wanted, on=KEY, how="semi")
+            .select(pl.col("part").unique())
+            .collect()["part"]
+        )
+        return tuple(sorted(Path(part).name for part in used))
+
+    def records(self, parts: Sequence[str], columns: Sequence[str]) -> pl.LazyFrame | None:
+        """key, error and `columns`, one record per key."""
+        records = self.scan(parts)
+        if records is None:
+            return None
+        chosen = records.select(KEY, ERROR, *columns)
+        keys = records.select(KEY).collect()[KEY]
+        if keys.n_unique() == keys.len():
+            return chosen
+        # A stable sort puts records with scores first and leaves the order of parts otherwise.
+        best_first = chosen.sort(pl.col(ERROR).is_not_null(), maintain_order=True)
+        return best_first.unique(KEY, keep="first", maintain_order=True)
+
+
+def _name(stem: str, attempt: int) -> str:
+    return f"{stem}.parquet" if attempt == 0 else f"{stem}-retry-{attempt}.parquet"

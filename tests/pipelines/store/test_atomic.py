@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pytest
+
+from pipelines.store.atomic import TEMPORARY, replacing, replacing_folder, sweep, write_bytes
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "deep" / "file", b"content")
+    assert [(p.name, p.read_bytes()) for p in (tmp_path / "deep").iterdir()] == [
+        ("file", b"content")
+    ]
+
+
+def test_a_failure_leaves_the_earlier_file_and_nothing_else(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "file", b"earlier")
+    with pytest.raises(OSError, match="no space"), replacing(tmp_path / "file") as unfinished:
+        unfinished.write_bytes(b"half")
+        raise OSError("no space")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"earlier")]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), replacing_folder(tmp_path / "folder") as unfinished:
+        (unfinished / "part").write_bytes(b"1")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_of_two_writers_of_a_folder_wins(tmp_path: Path) -> None:
+    with replacing_folder(tmp_path / "folder") as slow:
+        (slow / "part").write_bytes(b"slow")
+        with replacing_folder(tmp_path / "folder") as fast:
+            (fast / "part").write_bytes(b"fast")
+    assert (tmp_path / "folder" / "part").read_bytes() == b"fast"
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_sweeping_removes_what_dead_processes_left_and_spares_the_living(tmp_path: Path) -> None:
+    with replacing(tmp_path / "sub" / "file") as unfinished:
+        unfinished.write_bytes(b"half")
+        assert sweep(tmp_path) == 0  # it is ours, and we live
+        assert sweep(tmp_path, alive=lambda process: False) == 1
+        unfinished.write_bytes(b"again")
+    assert [p.name for p in (tmp_path / "sub").iterdir()] == ["file"]
+
+
+def test_a_temporary_file_of_another_machine_is_spared_while_it_is_young(tmp_path: Path) -> None:
+    foreign = tmp_path / f"{TEMPORARY}elsewhere-1-2-file"
+    foreign.write_bytes(b"half")
+    assert sweep(tmp_path) == 0

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from pipelines.store.scores import ScoreStore
+
+
+def record(*entries: tuple[str, str | None, float | None]) -> pa.Table:
+    keys, errors, values = zip(*entries, strict=True)
+    return pa.table(
+        {
+            "key": pa.array([k.encode().ljust(16) for k in keys], pa.binary(16)),
+            "error": pa.array(errors, pa.string()),
+            "value": pa.array(values, pa.float64()),
+        }
+    )
+
+
+def values(store: ScoreStore) -> dict[str, tuple[str | None, float | None]]:
+    records = store.records(store.part_names(), ["value"])
+    assert records is not None
+    return {
+        key.decode().strip(): (error, value) for key, error, value in records.collect().iter_rows()
+    }
+
+
+def test_an_empty_store_knows_nothing(tmp_path: Path) -> None:
+    store = ScoreStore(tmp_path / "absent")
+    assert store.part_names() == ()
+    assert store.known(()).height == 0
+    assert store.records((), ["value"]) is None
+
+
+def test_the_same_keys_are_the_same_part(tmp_path: Path) -> None:
+    store = ScoreStore(tmp_path)
+    first = store.append(record(("a", None, 1.0), ("b", None, 2.0)))
+    assert store.append(record(("a", None, 1.0), ("b", None, 2.0))) == first
+    assert store.part_names() == (first,)
+
+
+def test_a_score_beats_an_error_whatever_the_parts_are_called(tmp_path: Path) -> None:
+    store = ScoreStore(tmp_path)
+    store.append(record(("a", "too long", None)))
+    store.append(record(("a", None, 7.0)), retry=True)
+    assert values(store) == {"a": (None, 7.0)}
+    assert store.known(store.part_names())["failed"].to_list() == [False]
+
+
+def test_a_second_error_after_a_retry_keeps_one_record(tmp_path: Path) -> None:
+    store = ScoreStore(tmp_path)
+    store.append(record(("a", "too long", None)))
+    store.append(record(("a", "still too long", None)), retry=True)
+    store.append(record(("a", "and again", None)), retry=True)
+    assert len(store.part_names()) == 3
+    assert list(values(store)) == ["a"]
+    assert store.known(store.part_names())["failed"].to_list() == [True]
+
+
+def test_of_two_scores_the_first_part_by_name_wins(tmp_path: Path) -> None:
+    store = ScoreStore(tmp_path)
+    by_part = {
+        store.append(record(("a", None, 1.0))): 1.0,
+        store.append(record(("a", None, 2.0), ("b", None, 3.0))): 2.0,
+    }
+    assert values(store)["a"] == (None, by_part[min(by_part)])
+
+
+def test_only_parts_with_a_wanted_key_are_named(tmp_path: Path) -> None:
+    store = ScoreStore(tmp_path)
+    wanted = store.append(record(("a", None, 1.0)))
+    store.append(record(("b", None, 2.0)))
+    assert store.parts_with(pl.Series([b"a".ljust(16), b"z".ljust(16)])) == (wanted,)
