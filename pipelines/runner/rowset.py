@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.store.tables import Table
-from schemas.rows import ROW_TYPES, RowType
+from schemas.rows import ROW_TYPES, RowType, row_schema
 
 # Each table has room for 2**40 rows; place = table number * 2**40 + place within the table.
 PLACES_PER_TABLE: Final = 1 << 40
@@ -25,11 +25,7 @@ Places = npt.NDArray[np.int64]
 
 @dataclass
 class RowSet:
-    """Tables of a run, in order of place, and the places that are gone.
-
-    `limit_places`: with `--limit`, tables may hold more rows than the run may see; readers stop by
-    themselves, so nothing is needed here.
-    """
+    """Tables of a run, in order of place, and the places that are gone."""
 
     tables: list[Table] = field(default_factory=list)
     gone: dict[RowType, list[Places]] = field(default_factory=dict)
@@ -58,15 +54,14 @@ class RowSet:
 
     def scan(self, row_type: RowType) -> pl.LazyFrame:
         """Every row of the type that is still there, all columns, in order of place."""
-        rows = pl.concat(
-            [
-                pl.scan_parquet(list(table.parts), glob=False).with_columns(
-                    pl.col("place") + offset
-                )
-                for offset, table in self._of(row_type)
-                if table.rows
-            ]
-        )
+        scans = [
+            pl.scan_parquet(list(table.parts), glob=False).with_columns(pl.col("place") + offset)
+            for offset, table in self._of(row_type)
+            if table.rows
+        ]
+        if not scans:
+            return pl.DataFrame(row_schema(row_type).empty_table()).lazy()
+        rows = pl.concat(scans)
         gone = self.removed(row_type)
         if not gone.size:
             return rows
