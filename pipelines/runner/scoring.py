@@ -77,28 +77,28 @@ class Scoring:
         return pl.concat(frames) if frames else _NO_KEYS
 
     def missing(self, keys: pl.DataFrame, *, retry_failed: bool) -> pl.DataFrame:
-        """The first row of each key that has no record (or, to be retried, only an error)."""
-        known = self.store.known(self.store.part_names())
-        if retry_failed:
-            known = known.filter(~pl.col("failed"))
-        unscored = keys.join(known.select(KEY), on=KEY, how="anti", maintain_order="left")
-        return unscored.unique(KEY, keep="first", maintain_order=True)
+        """place and key: the first row of each key without a record.
+
+        With `retry_failed`, a record that is an error does not count.
+        """
+        return _missing(keys, self.store.index(self.store.part_names()), retry_failed)
 
     def run(self, *, retry_failed: bool) -> Scored:
         """Compute and store what is missing."""
         keys = self.keys()
-        missing = self.missing(keys, retry_failed=retry_failed)
+        names = list(self.store.part_names())
+        index = self.store.index(names)
+        missing = _missing(keys, index, retry_failed)
         self.progress.start(self.stage.label, keys.height, keys.height - missing.height, "rows")
         before = self.models.usage()
         scorer = ChunkScorer(self.stage.for_scoring(), self.ctx, self.models.probe)
+        written = set()
         for chunk in self._chunks(missing):
-            self.store.append(scorer.score(chunk), retry=retry_failed)
+            written.add(self.store.append(scorer.score(chunk), retry=retry_failed))
             self.progress.advance(chunk.num_rows, self.models.usage().minus(before))
-        return Scored(keys, self.store, self._parts(keys), missing.height)
-
-    def _parts(self, keys: pl.DataFrame) -> tuple[str, ...]:
-        """The parts that hold a record of one of these keys."""
-        return self.store.parts_with(keys[KEY])
+        used = index.join(keys.select(KEY), on=KEY, how="semi")["part"].unique()
+        parts = tuple(sorted(written | {names[number] for number in used}))
+        return Scored(keys, self.store, parts, missing.height)
 
     def _chunks(self, missing: pl.DataFrame) -> Iterator[pa.Table]:
         """Tables of `reads` and `key`, each of exactly `chunk_rows` rows but the last."""
@@ -136,6 +136,13 @@ class Scoring:
         return earlier_scores(self.earlier[stage], pl.Series(PLACE, rows[PLACE]), [column])[
             column
         ].to_arrow()
+
+
+def _missing(keys: pl.DataFrame, index: pl.DataFrame, retry_failed: bool) -> pl.DataFrame:
+    known = index.filter(~pl.col("failed")) if retry_failed else index
+    if known.height:
+        keys = keys.join(known.select(KEY), on=KEY, how="anti", maintain_order="left")
+    return keys.unique(KEY, keep="first", maintain_order=True)
 
 
 def earlier_scores(scored: Scored, places: pl.Series, columns: Sequence[str]) -> pl.DataFrame:

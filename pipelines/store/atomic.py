@@ -91,7 +91,7 @@ def _sync_folder(path: Path) -> None:
 
 def sweep(root: Path, alive: Callable[[int], bool] | None = None) -> int:
     """Remove temporary files and folders of processes that are gone; returns how many."""
-    alive = alive or _alive
+    alive = alive or process_alive
     here = socket.gethostname()
     removed = 0
     for path in root.rglob(f"{TEMPORARY}*"):
@@ -110,7 +110,8 @@ def sweep(root: Path, alive: Callable[[int], bool] | None = None) -> int:
     return removed
 
 
-def _alive(process: int) -> bool:
+def process_alive(process: int) -> bool:
+    """Whether a process of this machine runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -20,6 +20,7 @@ from pipelines.store.atomic import write_table
 
 KEY: Final = "key"
 ERROR: Final = "error"
+INDEX: Final = {KEY: pl.Binary, "failed": pl.Boolean, "part": pl.UInt32}
 
 
 @dataclass(frozen=True)
@@ -57,32 +58,17 @@ class ScoreStore:
             return None
         return pl.scan_parquet([self.folder / name for name in parts], glob=False)
 
-    def known(self, parts: Sequence[str]) -> pl.DataFrame:
-        """`key` and `failed` (bool) of every record, one line per key."""
-        records = self.scan(parts)
-        if records is None:
-            return pl.DataFrame(schema={KEY: pl.Binary, "failed": pl.Boolean})
-        keys = records.select(KEY, failed=pl.col(ERROR).is_not_null()).collect()
-        if keys[KEY].n_unique() == keys.height:
-            return keys
-        return keys.group_by(KEY, maintain_order=True).agg(pl.col("failed").all())
-
-    def parts_with(self, keys: pl.Series) -> tuple[str, ...]:
-        """Names of the parts that hold a record of one of these keys, sorted."""
-        names = self.part_names()
-        if not names:
-            return ()
-        wanted = keys.unique().to_frame(KEY).lazy()
-        used = (
-            pl.scan_parquet(
-                [self.folder / name for name in names], glob=False, include_file_paths="part"
+    def index(self, parts: Sequence[str]) -> pl.DataFrame:
+        """key, failed (bool) and part (its number in `parts`) of every record."""
+        if not parts:
+            return pl.DataFrame(schema=INDEX)
+        frames = [
+            pl.scan_parquet(self.folder / name, glob=False).select(
+                KEY, failed=pl.col(ERROR).is_not_null(), part=pl.lit(number, pl.UInt32)
             )
-            .select(KEY, "part")
-            .join(wanted, on=KEY, how="semi")
-            .select(pl.col("part").unique())
-            .collect()["part"]
-        )
-        return tuple(sorted(Path(part).name for part in used))
+            for number, name in enumerate(parts)
+        ]
+        return pl.concat(frames).collect()
 
     def records(self, parts: Sequence[str], columns: Sequence[str]) -> pl.LazyFrame | None:
         """key, error and `columns`, one record per key."""

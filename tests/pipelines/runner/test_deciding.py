@@ -201,8 +201,10 @@ def test_consulted_scores_of_earlier_stages_come_along(
     earlier = {"first": scoring.run(retry_failed=False)}
 
     def decide(rows: pl.LazyFrame, ctx: Context) -> pl.LazyFrame:
-        return keep_all(rows, ctx).with_columns(evidence=pl.lit("{}")).join(
-            rows.select("id", earlier="first.length"), on="id", maintain_order="left"
+        return (
+            keep_all(rows, ctx)
+            .with_columns(evidence=pl.lit("{}"))
+            .join(rows.select("id", earlier="first.length"), on="id", maintain_order="left")
         )
 
     decision = run(rows, decide, Scripted(wanted=("first.length",)), earlier)

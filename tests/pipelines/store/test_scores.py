@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import polars as pl
 import pyarrow as pa
 
 from pipelines.store.scores import ScoreStore
@@ -28,7 +27,7 @@ def values(store: ScoreStore) -> dict[str, tuple[str | None, float | None]]:
 def test_an_empty_store_knows_nothing(tmp_path: Path) -> None:
     store = ScoreStore(tmp_path / "absent")
     assert store.part_names() == ()
-    assert store.known(()).height == 0
+    assert store.index(()).height == 0
     assert store.records((), ["value"]) is None
 
 
@@ -44,7 +43,6 @@ def test_a_score_beats_an_error_whatever_the_parts_are_called(tmp_path: Path) ->
     store.append(record(("a", "too long", None)))
     store.append(record(("a", None, 7.0)), retry=True)
     assert values(store) == {"a": (None, 7.0)}
-    assert store.known(store.part_names())["failed"].to_list() == [False]
 
 
 def test_a_second_error_after_a_retry_keeps_one_record(tmp_path: Path) -> None:
@@ -54,7 +52,6 @@ def test_a_second_error_after_a_retry_keeps_one_record(tmp_path: Path) -> None:
     store.append(record(("a", "and again", None)), retry=True)
     assert len(store.part_names()) == 3
     assert list(values(store)) == ["a"]
-    assert store.known(store.part_names())["failed"].to_list() == [True]
 
 
 def test_of_two_scores_the_first_part_by_name_wins(tmp_path: Path) -> None:
@@ -66,8 +63,15 @@ def test_of_two_scores_the_first_part_by_name_wins(tmp_path: Path) -> None:
     assert values(store)["a"] == (None, by_part[min(by_part)])
 
 
-def test_only_parts_with_a_wanted_key_are_named(tmp_path: Path) -> None:
+def test_the_index_says_which_part_holds_a_key_and_which_records_are_errors(tmp_path: Path) -> None:
     store = ScoreStore(tmp_path)
-    wanted = store.append(record(("a", None, 1.0)))
-    store.append(record(("b", None, 2.0)))
-    assert store.parts_with(pl.Series([b"a".ljust(16), b"z".ljust(16)])) == (wanted,)
+    store.append(record(("a", None, 1.0)))
+    store.append(record(("b", "too long", None)))
+    parts = store.part_names()
+    found = {
+        key.decode().strip(): (failed, parts[part])
+        for key, failed, part in store.index(parts).iter_rows()
+    }
+    scored, failed = found["a"], found["b"]
+    assert (scored[0], failed[0]) == (False, True)
+    assert {scored[1], failed[1]} == set(parts)

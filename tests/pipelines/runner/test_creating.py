@@ -1,0 +1,101 @@
+"""New rows: their ids, lineage and places, made once."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import polars as pl
+import pyarrow as pa
+
+from pipelines.runner.creating import Creating
+from pipelines.runner.deciding import Deciding
+from pipelines.runner.rowset import PLACES_PER_TABLE, RowSet
+from pipelines.store.tables import Table
+from pipelines.store.workspace import Workspace
+from schemas.ids import content_of, created_row_id
+from stages.base import Stage
+from stages.context import Context
+
+
+def message(role: str, content: str) -> dict[str, str | None]:
+    fields = dict.fromkeys(["role", "content", "name", "tool_calls", "tool_call_id"])
+    return fields | {"role": role, "content": content}
+
+
+class Shout(Stage, frozen=True):
+    """Revises each row whose answer is short: the new row says it in capitals, twice."""
+
+    kind: Literal["test.shout"] = "test.shout"
+
+    def reads(self) -> tuple[str, ...]:
+        return ("messages",)
+
+    def decide(self, rows: pl.LazyFrame, ctx: Context) -> pl.LazyFrame:
+        answer = pl.col("messages").list.last().struct.field("content")
+        short = answer.str.len_chars() < 3
+        return rows.select(
+            "id",
+            verdict=pl.when(short).then(pl.lit("drop")).otherwise(pl.lit("keep")),
+            reason=pl.when(short).then(pl.lit("revised")),
+            evidence=pl.lit("{}"),
+        )
+
+    def create(self, rows: pa.Table, ctx: Context) -> pa.Table | None:
+        ctx.engine("counter").append(rows.num_rows)
+        made: list[dict[str, Any]] = []
+        for row in rows.to_pylist():
+            if row["reason"] != "revised":
+                continue
+            for sample in (1, 0):
+                text = row["messages"][-1]["content"].upper() * (sample + 1)
+                messages = [message("user", "say it"), message("assistant", text)]
+                made.append(
+                    {
+                        "messages": messages,
+                        "tools": None,
+                        "label": None,
+                        "parents": [row["id"]],
+                        "sample": sample,
+                    }
+                )
+        return pl.DataFrame(made).to_arrow() if made else None
+
+
+def create(rows: RowSet, workspace: Workspace, calls: list[int]) -> Table | None:
+    ctx = Context(engine=lambda name: calls)
+    stage = Shout()
+    decision = Deciding(stage, "instruction", rows, None, {}, ctx).run()
+    return Creating(stage, "instruction", rows, workspace, ctx, "k").run(decision)
+
+
+def test_new_rows_have_lineage_and_stand_after_all_others(
+    make_rows: Callable[..., RowSet], workspace: Workspace
+) -> None:
+    rows = make_rows("long enough", "b", "a")
+    parents = rows.scan("instruction").collect()["id"].to_list()
+    made = create(rows, workspace, [])
+    assert made is not None
+    rows.add(made)
+    new = rows.scan("instruction").filter(pl.col("place") >= PLACES_PER_TABLE).collect()
+    assert new["messages"].list.last().struct.field("content").to_list() == ["B", "BB", "A", "AA"]
+    assert new["place"].to_list() == [PLACES_PER_TABLE + n for n in range(4)]
+    assert new["parents"].to_list() == [[parents[1]], [parents[1]], [parents[2]], [parents[2]]]
+    assert new["source"].to_list() == ["test.shout"] * 4
+    assert new["id"][1] == created_row_id("test.shout", [parents[1]], 1)
+    messages = [message("user", "say it"), message("assistant", "BB")]
+    assert new["content"][1] == content_of("instruction", [messages, None, None])
+
+
+def test_the_same_rows_are_made_once(
+    make_rows: Callable[..., RowSet], workspace: Workspace
+) -> None:
+    rows, calls = make_rows("a", "b"), []
+    first = create(rows, workspace, calls)
+    asked = list(calls)
+    assert create(rows, workspace, calls) == first
+    assert calls == asked
+
+
+def test_a_stage_may_find_nothing_to_make(
+    make_rows: Callable[..., RowSet], workspace: Workspace
+) -> None:
+    assert create(make_rows("long enough"), workspace, []) is None
