@@ -11,13 +11,14 @@ import time
 import torch
 from transformers import AutoModel
 
-from pipelines.engines.bundled import bundled_folder
+from pipelines.engines.bundled import BUNDLED, bundled_folder
 
 BATCH, LENGTH, REPEATS = 8, 128, 3
+MODEL = BUNDLED["smollm2-135m-instruct"]
 
 
 def tokens_per_second(dtype: torch.dtype) -> float:
-    model = AutoModel.from_pretrained(bundled_folder("smollm2-135m-instruct"), dtype=dtype).eval()
+    model = AutoModel.from_pretrained(bundled_folder(MODEL), dtype=dtype).eval()
     tokens = torch.arange(BATCH * LENGTH).reshape(BATCH, LENGTH) % model.config.vocab_size
     with torch.inference_mode():
         model(tokens)
