@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from stages.catalog import AnyStage
 
 from pipelines.engines.config import ModelConfig
-from pipelines.exporters.spec import Export
+from pipelines.exporters.spec import EXPORT, Export
 from pipelines.readers.source import Source
 from stages.base import Stage
 
@@ -71,10 +71,21 @@ def parse_recipe(raw: Mapping[str, Any], where: str = "the recipe") -> Recipe:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
         raise RecipeError([_line(problem) for problem in error.errors()], where) from error
-    problems = check_stages(recipe)
+    problems = [*check_stages(recipe), *_export_problems(recipe)]
     if problems:
         raise RecipeError(problems, where)
     return recipe
+
+
+def parse_export(raw: dict[str, Any], changes: Sequence[str] = ()) -> Export:
+    """A checked export from plain values and `changes` as for `load_recipe`. Raises RecipeError."""
+    where = "the export"
+    for change in changes:
+        _apply_change(raw, change)
+    try:
+        return EXPORT.validate_python(raw)
+    except ValidationError as error:
+        raise RecipeError([_line(problem) for problem in error.errors()], where) from error
 
 
 def check_stages(recipe: Recipe) -> list[str]:
@@ -90,6 +101,11 @@ def check_stages(recipe: Recipe) -> list[str]:
         problems += _column_problems(stage, provided)
         provided[stage.label] = set(stage.scores().names)
     return problems
+
+
+def _export_problems(recipe: Recipe) -> list[str]:
+    paths = [str(export.path) for export in recipe.exports]
+    return [f"two exports go to {path}" for path in sorted(set(paths)) if paths.count(path) > 1]
 
 
 def _model_problems(stage: Stage, models: Mapping[str, Any]) -> list[str]:
@@ -135,7 +151,8 @@ def _line(problem: Any) -> str:
         message = "is missing"
     found = problem.get("input")
     plain = isinstance(found, str | int | float | bool)
-    return f"{path}: {message}" + (f" (found: {found!r})" if plain else "")
+    where = f"{path}: " if path else ""
+    return f"{where}{message}" + (f" (found: {found!r})" if plain else "")
 
 
 def _apply_change(raw: dict[Any, Any], change: str) -> None:

@@ -14,16 +14,25 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
 
 def test_a_failure_leaves_the_earlier_file_and_nothing_else(tmp_path: Path) -> None:
     write_bytes(tmp_path / "file", b"earlier")
-    with pytest.raises(OSError, match="no space"), replacing(tmp_path / "file") as unfinished:
-        unfinished.write_bytes(b"half")
-        raise OSError("no space")
+
+    def fill_the_disk() -> None:
+        with replacing(tmp_path / "file") as unfinished:
+            unfinished.write_bytes(b"half")
+            raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        fill_the_disk()
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"earlier")]
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), replacing_folder(tmp_path / "folder") as unfinished:
-        (unfinished / "part").write_bytes(b"1")
-        raise KeyboardInterrupt
+    def interrupt() -> None:
+        with replacing_folder(tmp_path / "folder") as unfinished:
+            (unfinished / "part").write_bytes(b"1")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
     assert list(tmp_path.iterdir()) == []
 
 
