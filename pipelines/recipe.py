@@ -36,7 +36,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     models: dict[str, ModelConfig] = Field(
         default_factory=dict, description="Models by the name that stages use for them."
     )
-    stages: tuple[AnyStage, ...] = Field(min_length=1)
+    stages: tuple[AnyStage, ...]
     exports: tuple[Export, ...] = ()
     max_failed: float = Field(
         default=0.01, ge=0, le=1, description="Share of rows (0-1) that may fail in a sound run."
@@ -90,7 +90,7 @@ def parse_export(raw: dict[str, Any], changes: Sequence[str] = ()) -> Export:
 
 def check_stages(recipe: Recipe) -> list[str]:
     """What is wrong between the stages, the models, and the stages before them."""
-    problems = []
+    problems = [] if recipe.stages else ["stages: a recipe has at least one stage"]
     provided: dict[str, set[str]] = {}
     for stage in recipe.stages:
         if stage.label in provided:

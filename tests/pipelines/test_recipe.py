@@ -1,0 +1,127 @@
+"""A wrong recipe is told what is wrong with all of it, before anything is loaded."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines.recipe import Recipe, RecipeError, load_recipe, parse_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "pipelines" / "recipes").glob("*.yaml"))
+
+SOUND: dict[str, Any] = {
+    "name": "sound",
+    "source": {"path": "rows.jsonl"},
+    "models": {
+        "judge": {"kind": "transformers", "model": "smollm2-135m-instruct"},
+        "embedder": {"kind": "sentence-transformers", "model": "all-minilm-l6-v2"},
+    },
+    "stages": [
+        {"kind": "clean.rules"},
+        {"kind": "clear.filter", "estimator": "likelihood", "model": "judge", "keep": {"above": 0}},
+    ],
+    "exports": [{"format": "messages", "path": "out/clean.jsonl"}],
+}
+
+
+def problems(**changes: Any) -> tuple[str, ...]:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe({**SOUND, **changes})
+    return caught.value.problems
+
+
+def changed(tmp_path: Path, *changes: str) -> Recipe:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(SOUND), encoding="utf-8")
+    return load_recipe(path, changes)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_committed_recipe_is_sound(path: Path) -> None:
+    assert load_recipe(path).stages
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe({"name": "x", "stages": [{"kind": "dedup.exact", "normalise": 1}], "sead": 1})
+    assert str(caught.value) == (
+        "the recipe is wrong:\n"
+        "  - source: is missing\n"
+        "  - stages.0.dedup.exact.normalise: is not known here (found: 1)\n"
+        "  - sead: is not known here (found: 1)"
+    )
+
+
+def test_a_model_that_is_not_there_is_named() -> None:
+    stages = [{"kind": "clear.filter", "estimator": "likelihood", "model": "jugde"}]
+    assert problems(stages=stages) == (
+        "clear.filter: no model 'jugde' under models: (there: judge, embedder)",
+    )
+
+
+def test_a_model_that_cannot_do_it_is_refused_before_it_is_loaded() -> None:
+    stages = [{"kind": "clear.filter", "estimator": "likelihood", "model": "embedder"}]
+    assert problems(stages=stages) == (
+        "clear.filter: model 'embedder' (sentence-transformers) cannot log_probs",
+    )
+
+
+def test_two_stages_of_one_name_are_refused() -> None:
+    assert problems(stages=[{"kind": "clean.rules"}, {"kind": "clean.rules"}]) == (
+        "two stages are called 'clean.rules': name one of them, name: clean.rules.2",
+    )
+
+
+def test_a_recipe_without_stages_is_refused() -> None:
+    assert problems(stages=[]) == ("stages: a recipe has at least one stage",)
+
+
+def test_two_exports_to_one_file_are_refused() -> None:
+    export = {"format": "messages", "path": "out/clean.jsonl"}
+    assert problems(exports=[export, export]) == ("two exports go to out/clean.jsonl",)
+
+
+def test_a_key_of_the_recipe_is_set_from_outside(tmp_path: Path) -> None:
+    recipe = changed(tmp_path, "seed=7", "source.id=key", "models.judge.dtype=bfloat16")
+    assert (recipe.seed, recipe.source.id, recipe.models["judge"].dtype) == (7, "key", "bfloat16")
+
+
+@pytest.mark.parametrize("stage", ["clear.filter", "1"])
+def test_a_stage_is_set_by_kind_or_number(tmp_path: Path, stage: str) -> None:
+    recipe = changed(tmp_path, f"stages.{stage}.keep={{budget: 10}}")
+    assert recipe.stages[1].model_dump()["keep"] == {"budget": 10}
+
+
+def test_a_stage_that_is_not_there_cannot_be_set(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        changed(tmp_path, "stages.dedup.exact.normalize=none")
+    assert str(caught.value) == (
+        "--set is wrong:\n"
+        "  - stages.dedup.exact.normalize: no entry 'dedup.exact.normalize' "
+        "(there: clean.rules, clear.filter)"
+    )
+
+
+@pytest.mark.parametrize("change", ["seed", "=3"])
+def test_a_change_without_a_key_or_value_is_refused(tmp_path: Path, change: str) -> None:
+    with pytest.raises(RecipeError, match="is not of the form dotted.key=value"):
+        changed(tmp_path, change)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        ("- a\n- b\n", "holds list, not sections name, source"),
+        ("a: [1", "is no YAML"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_said_to_be_none(
+    tmp_path: Path, text: str | None, message: str
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(path)
