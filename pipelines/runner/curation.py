@@ -39,6 +39,7 @@ from pipelines.store.atomic import sweep
 from pipelines.store.runs import RunFolder
 from pipelines.store.scores import ScoreStore
 from pipelines.store.tables import open_table
+from pipelines.store.uses import drop_uses, note_uses
 from pipelines.store.workspace import Workspace
 from stages.context import Context
 from stages.engines import Engine, EngineError, Usage
@@ -77,6 +78,8 @@ class Curation:
         for note in self.plan.notes:
             self.progress.note(note)
         self.folder = RunFolder(self.workspace, self.plan.run_id)
+        scoring_keys = [planned.scoring_key for planned in self.plan.stages]
+        note_uses(self.folder, [table.key for table in tables], scoring_keys)
         self.outcome = Outcome(self.plan.run_id, stages=[imported], efforts={"import": effort})
         manifest = None if self.retry_failed else self.folder.manifest()
         if manifest is not None and self._restore(manifest):
@@ -118,10 +121,10 @@ class Curation:
         Raises TooManyFailed, and leaves earlier exports alone, when too many rows have failed.
         """
         self.check_failed()
-        provenance = export_provenance(self.folder, self.rows.tables)
+        provenance = export_provenance(self.folder)
         for spec in self.recipe.exports:
             row_type = export_row_type(spec, self.rows)
-            self.progress.start(f"export {spec.path}", 0, 0, "rows")
+            self.progress.start("export", 0, 0, "rows")
             report = write_export(
                 self.rows.scan(row_type), row_type, spec, provenance, seed=self.recipe.seed
             )
@@ -146,6 +149,8 @@ class Curation:
                     "steps": efforts,
                 }
             )
+            if self.folder.manifest() is not None:
+                drop_uses(self.folder)
             return self.outcome
         return Outcome("", status=status)
 

@@ -38,8 +38,11 @@ BYTES_PER_TOKEN: Final = 4
 
 @dataclass(frozen=True)
 class StageForecast:
-    """rows and to_score are exact, or upper bounds with `at_most`. tokens_about: 4 bytes each, of
-    the texts that the stage reads, times its calls; what models write comes on top."""
+    """One line. rows and to_score are exact, or upper bounds with `at_most`.
+
+    tokens_about: 4 bytes each, of the texts that the stage reads, times its calls; what models
+    write comes on top.
+    """
 
     stage: str
     rows: int
@@ -100,9 +103,7 @@ class DryRun:
         plan = make_plan(self.recipe, tables, self.identify)
         stages = tuple(self._forecast(planned) for planned in plan.stages)
         finished = RunFolder(self.workspace, plan.run_id).manifest() is not None
-        return Forecast(
-            plan.run_id, finished, imported.counts.kept, imported.counts.failed, stages
-        )
+        return Forecast(plan.run_id, finished, imported.counts.kept, imported.counts.failed, stages)
 
     def _forecast(self, planned: PlannedStage) -> StageForecast:
         stage = planned.stage
@@ -142,14 +143,11 @@ class DryRun:
         if not sources <= self.scored.keys():
             return None
         scoring = self._scoring(planned)
-        if not stage.needs() and self.exact:
+        missing = scoring.missing(scoring.keys(), retry_failed=self.retry_failed)
+        if missing.height == 0 or (not stage.needs() and self.exact):
+            # Opens no model: there is nothing to ask one for.
             self.scored[stage.label] = scoring.run(retry_failed=self.retry_failed)
             return _NOTHING
-        keys = scoring.keys()
-        missing = scoring.missing(keys, retry_failed=self.retry_failed)
-        if missing.height == 0:
-            parts = scoring.store.parts_with(keys["key"])
-            self.scored[stage.label] = Scored(keys, scoring.store, parts, 0)
         return missing
 
     def _scoring(self, planned: PlannedStage) -> Scoring:
@@ -171,9 +169,7 @@ class DryRun:
         if planned.row_type not in self.rows.row_types():
             return
         scored = self.scored.get(stage.label)
-        decision = Deciding(
-            stage, planned.row_type, self.rows, scored, self.scored, self.ctx
-        ).run()
+        decision = Deciding(stage, planned.row_type, self.rows, scored, self.scored, self.ctx).run()
         verdicts = pl.DataFrame(decision.verdicts.select(["place", "verdict"]))
         flagging = stage.on_drop == "flag"
         gone = pl.col("verdict") == "fail" if flagging else pl.col("verdict") != "keep"
@@ -228,4 +224,3 @@ def _refuse(config: object) -> Engine:
 
 
 _NOTHING: Final = pl.DataFrame(schema={"place": pl.Int64, "key": pl.Binary})
-

@@ -31,6 +31,7 @@ class Importing:
     def run(self) -> tuple[list[Table], StageOutcome, Effort]:
         """Import what is not yet imported; count what came in and what could not be read."""
         clock = time.monotonic()
+        self.progress.start(NAME, 0, 0, "bytes")
         read = _Reading(self.progress)
         tables = import_source(self.source, self.workspace, limit=self.limit, progress=read)
         rows = sum(table.rows for table in tables)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
-from pipelines.exporters.spec import Export, Provenance
+from pipelines.exporters.provenance import Provenance
+from pipelines.exporters.spec import Export
 from pipelines.recipe import Recipe, RecipeError
 from pipelines.runner.outcome import StageOutcome
 from pipelines.runner.plan import Plan

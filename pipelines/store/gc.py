@@ -38,7 +38,12 @@ class Freed:
 
 @dataclass
 class Collector:
-    """One collection. `dry` removes nothing; `alive` says whether a process of this machine runs."""
+    """One collection.
+
+    dry    removes nothing
+    alive  whether a process of this machine runs
+    now    seconds since 1970
+    """
 
     workspace: Workspace
     keep_runs: int

@@ -67,8 +67,9 @@ class TableWriter:
     row_type: RowType
     details: dict[str, Any] = field(default_factory=dict)
     rows: int = 0
-    failures: list[pa.Table] = field(default_factory=list)
+    failed: int = 0
     parts: list[str] = field(default_factory=list)
+    _failures: pq.ParquetWriter | None = None
 
     def add(self, rows: pa.Table) -> None:
         """Write one part. Columns are brought to the canonical types; others are refused."""
@@ -79,8 +80,19 @@ class TableWriter:
         self.rows += rows.num_rows
 
     def fail(self, failures: pa.Table) -> None:
-        """Note records that gave no row (columns of `schemas.ledger.VERDICTS`)."""
-        self.failures.append(canonical(failures, VERDICTS, who="the table of failed records"))
+        """Write records that gave no row (columns of `schemas.ledger.VERDICTS`)."""
+        failures = canonical(failures, VERDICTS, who="the table of failed records")
+        if self._failures is None:
+            self._failures = pq.ParquetWriter(self.folder / FAILED, VERDICTS, compression="zstd")
+        self._failures.write_table(failures)
+        self.failed += failures.num_rows
+
+    def close(self) -> None:
+        """Finish the files. A table without failures has an empty file of them."""
+        if self._failures is None:
+            self.fail(VERDICTS.empty_table())
+        if self._failures is not None:
+            self._failures.close()
 
 
 @contextmanager
@@ -88,15 +100,16 @@ def writing(workspace: Workspace, key: str, row_type: RowType) -> Iterator[Table
     """A writer whose table appears in the workspace, whole, when the block ends well."""
     with replacing_folder(workspace.table(key)) as folder:
         writer = TableWriter(folder, row_type)
-        yield writer
-        failed = pa.concat_tables([VERDICTS.empty_table(), *writer.failures])
-        pq.write_table(failed, folder / FAILED, compression="zstd")
+        try:
+            yield writer
+        finally:
+            writer.close()
         write_manifest(
             folder,
             {
                 "row_type": row_type,
                 "rows": writer.rows,
-                "failed": failed.num_rows,
+                "failed": writer.failed,
                 "parts": writer.parts,
                 "details": writer.details,
             },

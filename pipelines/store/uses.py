@@ -62,9 +62,9 @@ def in_use(
 ) -> Uses | None:
     """What a call of the run may still need; None when there is no such call.
 
-    A call is at work while its process runs on this machine. One of another machine cannot be asked,
-    and one that was killed may be repeated to go on: both count while the run's folder or one of its
-    score folders has changed within `young_s`.
+    A call is at work while its process runs on this machine. One of another machine cannot be
+    asked, and one that was killed may be repeated to go on: both count while the folder of the run
+    or one of its score folders has changed within `young_s`.
     """
     uses = read_uses(folder)
     if uses is None or (uses.host == socket.gethostname() and alive(uses.process)):

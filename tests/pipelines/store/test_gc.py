@@ -1,0 +1,156 @@
+import os
+import socket
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+
+from pipelines.store.gc import Collector, Freed
+from pipelines.store.runs import RunFolder
+from pipelines.store.uses import NAME as USES
+from pipelines.store.uses import note_uses
+from pipelines.store.workspace import Workspace
+from tests.pipelines.runner.curating import EXACT, FILTER, RULES, Bench, rows, write_jsonl
+
+DAY_S = 86400.0
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    made = Bench(tmp_path, stages=[RULES, FILTER])
+    write_jsonl(made.source, rows(10))
+    return made
+
+
+def workspace(bench: Bench) -> Workspace:
+    return Workspace(bench.folder / "workspace")
+
+
+def collect(bench: Bench, keep_runs: int, *, days: float = 2, alive: tuple[int, ...] = ()) -> Freed:
+    """A collection so many days after everything was written."""
+    return Collector(
+        workspace(bench),
+        keep_runs,
+        alive=lambda process: process in alive,
+        now=lambda: time.time() + days * DAY_S,
+    ).run()
+
+
+def files(bench: Bench) -> set[str]:
+    root = workspace(bench).root
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def test_what_the_latest_runs_refer_to_stays(bench: Bench) -> None:
+    bench.run()
+    before = files(bench)
+
+    freed = collect(bench, 1)
+
+    assert (freed.runs, freed.tables, freed.parts, freed.bytes) == ([], [], 0, 0)
+    assert files(bench) == before
+
+
+def test_older_runs_go_and_what_the_others_share_stays(bench: Bench) -> None:
+    first = bench.run()
+    bench.stages = [RULES, {**FILTER, "keep": {"budget": 3}}]
+    second = bench.run()
+
+    freed = collect(bench, 1)
+
+    assert (freed.runs, freed.tables, freed.parts) == ([first.run_id], [], 0)
+    assert bench.run().run_id == second.run_id
+
+
+def test_tables_and_scores_that_only_a_removed_run_needed_go(bench: Bench) -> None:
+    bench.run()
+    write_jsonl(bench.source, rows(5, start=100))
+    bench.run()
+
+    freed = collect(bench, 1)
+
+    assert (len(freed.runs), len(freed.tables)) == (1, 1)
+    assert freed.parts == 4  # one of the rules, three of the filter: 10 rows in chunks of 4
+    assert bench.run().reused
+
+
+def test_what_is_younger_than_a_day_stays_with_its_run_gone(bench: Bench) -> None:
+    bench.run()
+
+    freed = collect(bench, 0, days=0.9)
+
+    assert (len(freed.runs), freed.tables, freed.parts) == (1, [], 0)
+
+
+def test_nothing_of_a_run_at_work_goes_however_old_it_is(bench: Bench) -> None:
+    outcome = bench.run()
+    folder = RunFolder(workspace(bench), outcome.run_id)
+    manifest = folder.manifest() or {}
+    (folder.path / "manifest.json").unlink()
+    keys = [stage["scoring_key"] for stage in manifest["stages"]]
+    note_uses(folder, [manifest["tables"][0]["table"]], keys)
+    before = files(bench)
+
+    freed = collect(bench, 0, days=10, alive=(os.getpid(),))
+
+    assert (freed.kept_in_use, freed.bytes) == ([outcome.run_id], 0)
+    assert files(bench) == before
+
+
+def test_an_unfinished_run_whose_process_is_gone_keeps_its_scores_for_a_day(bench: Bench) -> None:
+    outcome = bench.run()
+    folder = RunFolder(workspace(bench), outcome.run_id)
+    keys = [stage["scoring_key"] for stage in (folder.manifest() or {})["stages"]]
+    (folder.path / "manifest.json").unlink()
+    note_uses(folder, [], keys)
+    old = time.time() - 3 * DAY_S
+    for part in workspace(bench).scores.rglob("part-*"):
+        os.utime(part, (old, old))
+
+    assert collect(bench, 0, days=0.9).parts == 0
+    assert collect(bench, 0, days=1.1).parts == 4
+
+
+def test_a_process_of_another_machine_counts_as_at_work_for_a_day(bench: Bench) -> None:
+    outcome = bench.run()
+    folder = RunFolder(workspace(bench), outcome.run_id)
+    (folder.path / "manifest.json").unlink()
+    note_uses(folder, [], [])
+    noted = orjson.loads((folder.path / USES).read_bytes())
+    noted["host"] = "not-" + socket.gethostname()
+    (folder.path / USES).write_bytes(orjson.dumps(noted))
+
+    assert collect(bench, 0, days=0.9, alive=(os.getpid(),)).runs == []
+    assert collect(bench, 0, days=1.1, alive=(os.getpid(),)).runs == [outcome.run_id]
+
+
+def test_a_finished_call_holds_on_to_nothing(bench: Bench) -> None:
+    outcome = bench.run()
+
+    assert not (RunFolder(workspace(bench), outcome.run_id).path / USES).exists()
+
+
+def test_a_dry_collection_removes_nothing_and_counts_the_same(bench: Bench) -> None:
+    bench.run()
+    before = files(bench)
+    dry = Collector(workspace(bench), 0, dry=True, now=lambda: time.time() + 2 * DAY_S).run()
+
+    assert files(bench) == before
+    assert collect(bench, 0) == dry
+
+
+def test_an_empty_workspace_frees_nothing(bench: Bench) -> None:
+    assert collect(bench, 3) == Freed()
+
+
+def test_runs_that_share_a_table_with_a_removed_one_can_still_be_read(bench: Bench) -> None:
+    bench.run()
+    bench.stages = [RULES, EXACT]
+    kept = bench.run()
+    collect(bench, 1)
+
+    from pipelines.runner.restoring import rows_of
+
+    found = rows_of(RunFolder(workspace(bench), kept.run_id))
+    assert found.scan("instruction").collect().height == 10
