@@ -1,7 +1,7 @@
 """The turns of many conversations at once: columns of `messages` without a Python loop over rows.
 
-Rows keep their order. "Turn" is one message; the *target* of a row is its last assistant turn, which
-is what the row teaches, and the *prompt* is every turn before it.
+Rows keep their order. A turn is one message; the target of a row is its last assistant turn, which
+is what the row teaches, and the prompt is every turn before it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,11 +46,11 @@ class Turns:
     def by(self, role: str) -> Mask:
         """Which turns are by `role`: bool (turns,)."""
         same = pc.fill_null(pc.equal(self.field("role"), role), False)
-        return same.to_numpy(zero_copy_only=False)
+        return np.asarray(same)
 
-    def texts(self) -> pl.Series:
+    def texts(self) -> pa.StringArray:
         """What each turn says: its content, else the JSON text of its tool calls, else ''."""
-        return pl.Series(pc.coalesce(self.field("content"), self.field("tool_calls"), pa.scalar("")))
+        return pc.coalesce(self.field("content"), self.field("tool_calls"), pa.scalar(""))
 
     def targets(self) -> Indices:
         """The turn number of the last assistant turn of each row, -1 where it has none."""
@@ -71,7 +71,7 @@ class Turns:
 
     def total(self, values: npt.NDArray[Any]) -> Indices:
         """The sum of an integer or boolean value of the turns over each row: int64 (rows,)."""
-        sums = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+        sums: Indices = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
         return sums[self.offsets[1:]] - sums[self.offsets[:-1]]
 
     def before(self, targets: Indices) -> Mask:
@@ -80,7 +80,7 @@ class Turns:
 
     def joined(self, mask: Mask, separator: str) -> pl.Series:
         """The texts of the turns of `mask`, joined for each row; '' where there are none."""
-        chosen = self.texts().filter(pl.Series(mask)).to_arrow().cast(pa.string())
+        chosen = self.texts().filter(pa.array(mask))
         offsets = np.concatenate([[0], np.cumsum(mask, dtype=np.int32)])[self.offsets]
         lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), chosen)
         return pl.Series(pc.binary_join(lists, separator))

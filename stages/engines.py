@@ -1,9 +1,10 @@
 """The models that a stage may ask for, as small Protocols.
 
-Every engine keeps order: the i-th result answers the i-th request. A request that the model cannot
-take (a prompt longer than its context) is answered by a `Refused` in its place, which makes that row
-fail with the given reason; an engine that cannot answer at all raises `EngineError`, which stops the
-run and fails nothing. Results do not depend on how requests are batched, up to numerical noise.
+Every engine keeps order: the i-th result answers the i-th request. A request that the model
+cannot take (a prompt longer than its context) is answered by a `Refused` in its place, which makes
+that row fail with the given reason; an engine that cannot answer at all raises `EngineError`, which
+stops the run and fails nothing. Results do not depend on how requests are batched, up to numerical
+noise.
 
     Exception
       EngineError        the engine is gone or out of memory: stop, keep everything, run again
@@ -16,7 +17,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-Message = Mapping[str, str | None]  # the fields of schemas.rows.MESSAGE; absent ones may be left out
+# The fields of schemas.rows.MESSAGE; absent ones may be left out.
+Message = Mapping[str, str | None]
 Chat = Sequence[Message]
 Vectors = npt.NDArray[np.float32]
 
@@ -118,7 +120,7 @@ class Chooser(Protocol):
 @runtime_checkable
 class Likelihood(Protocol):
     def log_probs(self, chats: Sequence[Chat], max_tokens: int) -> list[AnswerLogProbs | Refused]:
-        """How likely the last assistant turn of each chat is, cut at its first `max_tokens` tokens."""
+        """How likely each chat's last assistant turn is, cut at its first `max_tokens` tokens."""
 
 
 @runtime_checkable

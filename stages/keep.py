@@ -5,10 +5,10 @@
     keep: {quantile: 0.5}    above the quantile: at most the share 1 - q stays
     keep: {budget: 10000}    the n highest
 
-Thresholds are order statistics (values that occur), never means: a float mean is not bit-stable. The
-q-quantile of n values is the lowest one that at least q * n values do not exceed (Hyndman & Fan's
-first definition); the median is the 0.5-quantile, the lower of the two middle values of an even
-count. Above it stand the same rows as above the mean of the two.
+Thresholds are order statistics (values that occur), never means: a float mean is not bit-stable.
+The q-quantile of n values is the lowest one that at least q * n values do not exceed (the first
+definition of Hyndman & Fan); the median is the 0.5-quantile, the lower of the two middle values of
+an even count. Above it stand the same rows as above the mean of the two.
 
 Rows at a threshold are dropped, except that a budget is filled up with them, the first by place.
 """
@@ -29,7 +29,10 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Cut:
-    """kept: bool (rows,). threshold: None where nothing had to be cut. ties: rows at the threshold."""
+    """What a rule keeps.
+
+    kept: bool (rows,). threshold: None where nothing had to be cut. ties: rows at the threshold.
+    """
 
     kept: npt.NDArray[np.bool_]
     threshold: float | None
@@ -57,7 +60,7 @@ class KeepBudget(BaseModel, frozen=True, extra="forbid"):
     budget: int = Field(ge=1, strict=True)
 
     def cut(self, values: Values) -> Cut:
-        """Keep the `budget` highest; among equals the first. `values` are finite, in place order."""
+        """Keep the `budget` highest; among equals the first. `values` are finite, by place."""
         if len(values) <= self.budget:
             return Cut(np.ones(len(values), bool), None, 0)
         threshold = float(np.partition(values, -self.budget)[-self.budget])
@@ -68,7 +71,8 @@ class KeepBudget(BaseModel, frozen=True, extra="forbid"):
 
 
 def _rule(given: Any) -> str | None:
-    names = given if isinstance(given, dict) else type(given).model_fields
+    """The key of a rule that is being read, or of one that was."""
+    names = given if isinstance(given, dict) else getattr(type(given), "model_fields", {})
     return next((name for name in ("above", "quantile", "budget") if name in names), None)
 
 
@@ -79,8 +83,8 @@ Keep: TypeAlias = Annotated[
     Discriminator(
         _rule,
         custom_error_type="keep_rule",
-        custom_error_message="a keep rule is one of {{above: median}}, {{above: NUMBER}}, "
-        "{{quantile: SHARE}} and {{budget: ROWS}}",
+        custom_error_message="a keep rule is one of {above: median}, {above: NUMBER}, "
+        "{quantile: SHARE} and {budget: ROWS}",
     ),
 ]
 MEDIAN = KeepAbove(above="median")

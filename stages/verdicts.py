@@ -34,14 +34,24 @@ def verdict(
     )
 
 
-def as_json(*, where: pl.Expr | None = None, **fields: pl.Expr | str | float | bool) -> pl.Expr:
+def as_json(**fields: pl.Expr | str | float | bool) -> pl.Expr:
     """One JSON object per row, as text. A null or non-finite value becomes JSON's null.
 
-    Rows outside of `where` get `{}`. 1,000,000 rows with two fields take 0.12 s.
+    1,000,000 rows with two fields take 0.12 s.
     """
-    columns = {
-        name: value if isinstance(value, pl.Expr) else pl.lit(value)
+    columns = [
+        (value if isinstance(value, pl.Expr) else pl.lit(value)).alias(name)
         for name, value in fields.items()
-    }
-    text = pl.struct(**columns).struct.json_encode()
-    return text if where is None else pl.when(where).then(text).otherwise(pl.lit(NOTHING))
+    ]
+    return pl.struct(columns).struct.json_encode()
+
+
+def told_where(where: pl.Series, told: pl.Series) -> pl.Expr:
+    """Evidence for some rows: `told` has one text for each True of `where`, the rest gets `{}`.
+
+    For evidence that most rows do not have: an expression would be computed for all of them.
+    """
+    number = pl.DataFrame({"where": where}).select(
+        pl.when("where").then(pl.col("where").cum_sum() - 1)
+    )
+    return pl.lit(told.gather(number.to_series()))

@@ -81,7 +81,9 @@ class Curation:
         scoring_keys = [planned.scoring_key for planned in self.plan.stages]
         note_uses(self.folder, [table.key for table in tables], scoring_keys)
         self.outcome = Outcome(self.plan.run_id, stages=[imported], efforts={"import": effort})
-        manifest = None if self.retry_failed else self.folder.manifest()
+        if self.retry_failed:
+            self.folder.reopen()
+        manifest = self.folder.manifest()
         if manifest is not None and self._restore(manifest):
             self.outcome.reused = True
             return True
@@ -92,6 +94,7 @@ class Curation:
         """Score what is missing, decide, create. Raises RunStopped when an engine is gone."""
         clock = time.monotonic()
         before = self.models.usage()
+        computed = 0
         try:
             outcome, computed = self._run_stage(planned)
         except EngineError as error:
@@ -100,9 +103,11 @@ class Curation:
         except RunStopped:
             self.models.close()  # a retry of the step opens them anew
             raise
-        usage = self.models.usage().minus(before)
+        finally:  # what a step took counts even when it does not end
+            usage = self.models.usage().minus(before)
+            effort = Effort(time.monotonic() - clock, computed, usage)
+            self.outcome.efforts[planned.stage.label] = effort
         self.outcome.stages.append(outcome)
-        self.outcome.efforts[outcome.stage] = Effort(time.monotonic() - clock, computed, usage)
         self.progress.finish(_summary(outcome))
         return outcome
 

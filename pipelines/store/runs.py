@@ -15,7 +15,7 @@ import orjson
 import pyarrow as pa
 
 from pipelines.store.atomic import write_bytes, write_table
-from pipelines.store.manifest import dump, read_manifest, write_manifest
+from pipelines.store.manifest import NAME, dump, read_manifest, write_manifest
 from pipelines.store.workspace import Workspace
 
 CALLS = "calls.json"
@@ -52,6 +52,10 @@ class RunFolder:
 
     def finish(self, content: dict[str, Any]) -> None:
         write_manifest(self.path, content)
+
+    def reopen(self) -> None:
+        """Make a finished run unfinished again, before its verdicts are written anew."""
+        (self.path / NAME).unlink(missing_ok=True)
 
     def calls(self) -> list[dict[str, Any]]:
         """Every call of this run, the latest last."""
