@@ -5,7 +5,8 @@
 Takes rows of dolly_3k.jsonl (human-written), swaps the answers of 20 % of them by a seeded
 derangement, runs `clear.filter` through the pipeline with the bundled model, and prints the AUROC of
 the confidence against the plant: `likelihood` on all rows, `bsdetector` (contradiction by embedding,
-expected reflection) on the first few. 0.5 is chance.
+expected reflection, samples of 64 tokens) on a few. 0.5 is chance. Rows that the model gave nothing
+usable for are failed, as in a run, and counted.
 """
 
 import argparse
@@ -40,6 +41,8 @@ BSDETECTOR = {
     "model": "judge",
     "contradiction": "embedding",
     "embedder": "embedder",
+    "reflection": "expected",
+    "max_answer_tokens": 64,  # 10 minutes instead of an hour on 2 cores
 }
 
 
@@ -88,8 +91,10 @@ def confidence(records: list[dict[str, Any]], stage: dict[str, Any], seed: int) 
                 "FROM rows r JOIN scores_clear_filter s USING (id) ORDER BY r.place"
             ).fetchall()
     good = [(swap, value) for swap, value, error in scored if error is None]
+    both = len({swap for swap, _ in good}) == 2
+    kept, values = [not swap for swap, _ in good], [value for _, value in good]
     return {
-        "auroc": roc_auc_score([not swap for swap, _ in good], [value for _, value in good]),
+        "auroc": roc_auc_score(kept, values) if both else float("nan"),
         "rows": len(good),
         "failed": len(scored) - len(good),
         "calls": outcome.model_calls,

@@ -34,12 +34,14 @@ def write_rows(path: Path, rows: int) -> None:
     with path.open("wb") as file:
         for n in range(rows):
             if n % 50 == 49:
-                n -= 7
+                n -= 7  # an exact repeat
             a, b, c = (WORDS[(n // k) % len(WORDS)] for k in (1, 20, 400))
             record = {
                 "instruction": f"Say in one sentence how the {a} and the {b} of case {n} differ.",
                 "input": "",
-                "output": f"In case {n} the {a} stands near the {c}, while the {b} was moved to the "
+                "output": ""
+                if n % 100 == 7
+                else f"In case {n} the {a} stands near the {c}, while the {b} was moved to the "
                 f"old {WORDS[n % 7]} before the report was written.",
             }
             file.write(orjson.dumps(record) + b"\n")
@@ -72,7 +74,8 @@ def floor(folder: Path) -> float:
 
 def run(folder: Path) -> tuple[float, float, dict[str, object]]:
     """Wall seconds, peak GiB and the JSON of one `winnow run`."""
-    command = [sys.executable, "-m", "flows.cli", "run", str(recipe(folder)), "--json"]
+    winnow = Path(sys.executable).with_name("winnow")
+    command = [str(winnow), "run", str(recipe(folder)), "--json"]
     command += ["--workspace", str(folder / "workspace")]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

@@ -42,6 +42,8 @@ class Stage(BaseModel, frozen=True, extra="forbid"):
     version: ClassVar[int] = 1
     accepts: ClassVar[tuple[RowType, ...]] = ("instruction",)
     decide_only: ClassVar[frozenset[str]] = frozenset()
+    # Fields that name a model of the recipe. Scores depend on the engine behind, not on its name.
+    model_roles: ClassVar[frozenset[str]] = frozenset()
 
     @field_validator("name")
     @classmethod
@@ -118,8 +120,13 @@ class Stage(BaseModel, frozen=True, extra="forbid"):
         return None
 
     def scoring_config(self) -> dict[str, object]:
-        """The part of the config that can change a score: fields of `decide_only` are left out."""
-        return self.model_dump(mode="json", exclude=set(self.decide_only | RUN_ONLY))
+        """The part of the config that can change a score: what only decides is left out.
+
+        Left out too are the names of models: the identities of their engines stand in the scoring
+        key in their place.
+        """
+        aside = self.decide_only | self.model_roles | RUN_ONLY
+        return self.model_dump(mode="json", exclude=set(aside))
 
     def for_scoring(self) -> Self:
         """A copy with the fields of `decide_only` at their defaults: what `score` gets to see."""

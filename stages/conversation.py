@@ -49,8 +49,15 @@ class Turns:
         return np.asarray(same)
 
     def texts(self) -> pa.StringArray:
-        """What each turn says: its content, else the JSON text of its tool calls, else ''."""
-        return pc.coalesce(self.field("content"), self.field("tool_calls"), pa.scalar(""))
+        """What each turn says: its content or, where that is blank, its tool calls as JSON text."""
+        content, calls = self.field("content"), self.field("tool_calls")
+        if calls.null_count < len(calls):
+            # Many sets write "" beside tool calls where OpenAI's shape has null.
+            blank = pc.equal(pc.utf8_trim_whitespace(content), "")
+            content = pc.if_else(
+                pc.and_(pc.fill_null(blank, True), pc.is_valid(calls)), calls, content
+            )
+        return pc.coalesce(content, pa.scalar(""))
 
     def targets(self) -> Indices:
         """The turn number of the last assistant turn of each row, -1 where it has none."""
@@ -104,9 +111,10 @@ def split_at_target(
         return None
     prompt = [_present(turn) for turn in messages[: places[-1]]]
     target = messages[places[-1]]
-    content = target.get("content")
-    said = content if content is not None else target.get("tool_calls")
-    return prompt, {"role": "assistant", "content": said or ""}
+    content = target.get("content") or ""
+    calls = target.get("tool_calls")
+    said = content if content.strip() or calls is None else calls
+    return prompt, {"role": "assistant", "content": said}
 
 
 def _present(turn: Mapping[str, str | None]) -> dict[str, str]:

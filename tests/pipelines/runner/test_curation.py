@@ -195,3 +195,12 @@ def _read(path: Path) -> list[dict[str, object]]:
     import polars as pl
 
     return pl.read_parquet(path).to_dicts()
+
+
+def test_a_model_by_another_name_scores_nothing_again(bench: Bench) -> None:
+    bench.run()
+    judge = Judge()
+    bench.options = {"models": {"arbiter": {"kind": "transformers", "model": "scripted"}}}
+    bench.stages = [RULES, EXACT, {**FILTER, "model": "arbiter"}]
+    bench.run(judge)
+    assert judge.asked == []

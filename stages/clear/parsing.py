@@ -1,0 +1,55 @@
+"""Reading a model's reply: the answer after `answer:`, the letter after `choice:`.
+
+What cannot be read is None, never a guess.
+"""
+
+import re
+from typing import Final, Literal
+
+Letter = Literal["A", "B", "C"]
+
+# At the start of a line and possibly in bold, as models write it; else anywhere.
+_ANSWER_LINE: Final = re.compile(r"^[\s*#_>-]*answer[*_]*\s*:[*_]*", re.IGNORECASE | re.MULTILINE)
+_ANSWER: Final = re.compile(r"\banswer\s*:", re.IGNORECASE)
+# A small letter counts only at the end of its line: "choice: a matter of taste" is none.
+_CHOICE: Final = re.compile(
+    r"\b(?i:choice)[*_]*\s*:[\s*_(\[\"']*(?:([ABC])\b|([abc])[\s*_)\]\"'.]*$)", re.MULTILINE
+)
+# How models say it that do not keep to the form: "the correct answer is (B)", "I choose option C".
+_SAID: Final = re.compile(r"\b(?:(?i:answer|choice)\s+is|(?i:option))\s*:?[\s*_(\[\"']*([ABC])\b")
+# A last line that is a letter: "(A)", "**B**", "C.". Upper case only, since "a" is a word.
+_LONE: Final = re.compile(r"^[\s*_(\[\"']*([ABC])[\s*_)\]\"'.:]*$")
+_QUOTES: Final = (('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("`", "`"))
+
+
+def answer_of(reply: str) -> str | None:
+    """What follows the last `answer:`, stripped; None where there is none or nothing follows."""
+    marks = list(_ANSWER_LINE.finditer(reply)) or list(_ANSWER.finditer(reply))
+    if not marks:
+        return None
+    return stripped(reply[marks[-1].end() :]) or None
+
+
+def letter_of(reply: str) -> Letter | None:
+    """The letter that a reflection chose.
+
+    After the last `choice:`, else after the last "answer is", "choice is" or "option", else alone
+    on the last line.
+    """
+    chosen = [upper or lower for upper, lower in _CHOICE.findall(reply)] or _SAID.findall(reply)
+    if not chosen:
+        lines = reply.strip().splitlines()
+        chosen = _LONE.findall(lines[-1]) if lines else []
+    if not chosen:
+        return None
+    letters: dict[str, Letter] = {"A": "A", "B": "B", "C": "C"}
+    return letters[chosen[-1].upper()]
+
+
+def stripped(text: str) -> str:
+    """An answer as it is compared: without whitespace, emphasis or quotes around, or a period."""
+    text = text.strip().strip("*_").strip()
+    for left, right in _QUOTES:
+        if len(text) > 1 and text.startswith(left) and text.endswith(right):
+            text = text[1:-1].strip()
+    return text.removesuffix(".").rstrip()

@@ -1,0 +1,70 @@
+"""`stages.clear.parsing`: what a model's reply says, and None where it says nothing."""
+
+import pytest
+
+from stages.clear.parsing import answer_of, letter_of, stripped
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("explanation: France it is.\nanswer: Paris", "Paris"),
+        ("Explanation: ...\n**Answer:** Paris.", "Paris"),
+        ("ANSWER: \n1. One\n2. Two\n", "1. One\n2. Two"),
+        ("The first answer: no, wrong.\nanswer: 42", "42"),
+        ("I think that the answer: 42", "42"),
+        ('answer: "Paris"', "Paris"),
+        ("Paris", None),
+        ("explanation: I do not know.\nanswer:", None),
+        ("answer: **", None),
+        ("", None),
+    ],
+)
+def test_the_answer_is_what_follows_the_last_answer_mark(reply: str, answer: str | None) -> None:
+    assert answer_of(reply) == answer
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [
+        ("explanation: fine.\nchoice: A", "A"),
+        ("choice: (b)", "B"),
+        ("**Choice:** [C]", "C"),
+        ("Choice: A\nNo, on second thought.\nchoice: B", "B"),
+        ("It is wrong.\n(B)", "B"),
+        ("A", "A"),
+        ("**C**.", "C"),
+        ("The proposed reply is incorrect. The correct answer is (B).", "B"),
+        ("I choose option C.", "C"),
+        ("The answer is a good one.", None),
+        ("The answer is Correct.", None),
+        ("(A) correct,\n(B) incorrect,\n(C) are you not sure?", None),
+        ("A good answer, I would say.", None),
+        ("choice: a matter of taste", None),
+        ("choice: D", None),
+        ("choice: Apples", None),
+        ("I am sure.", None),
+        ("", None),
+    ],
+)
+def test_the_letter_is_the_last_choice_or_stands_alone_at_the_end(
+    reply: str, letter: str | None
+) -> None:
+    assert letter_of(reply) == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        (" Paris. ", "Paris"),
+        ('"Paris."', "Paris"),
+        ("“Paris”", "Paris"),
+        ("**Paris**", "Paris"),
+        ("'", "'"),
+        ("It's", "It's"),
+        ("...", ".."),
+        ("", ""),
+    ],
+)
+def test_answers_are_compared_without_what_surrounds_them(text: str, bare: str) -> None:
+    assert stripped(text) == bare
