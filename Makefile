@@ -16,7 +16,11 @@ sync: $(SYNCED)
 
 # Curate the bundled noisy sample with the bundled model, offline; compare the verdicts with the truth.
 demo: $(SYNCED)
-	@$(RUN) python data/demo.py
+	@$(RUN) winnow run pipelines/recipes/quickstart.yaml
+	@echo; echo "Three of the rows that clear.filter dropped:"; echo
+	@$(RUN) winnow show --dropped clear.filter --sample 3
+	@echo; echo "The verdicts against the truth, which no stage has read:"; echo
+	@$(RUN) python data/compare_with_truth.py
 
 test: $(SYNCED)
 	$(RUN) pytest -m "not slow and not gpu"

@@ -1,6 +1,8 @@
 """Compare what a run decided about the quickstart sample with what was planted in it.
 
-    python data/compare_with_truth.py WORKSPACE/runs/RUN_ID [--json]
+    python data/compare_with_truth.py [WORKSPACE/runs/RUN_ID] [--json]
+
+Without a folder it takes the latest run of the workspace .winnow.
 
 Reads the verdict files of the run (`<nn>-<stage>.parquet`) and truth.jsonl. A row counts as caught
 by the first stage that dropped or failed it. `00-import` holds the lines that gave no row; they are
@@ -26,6 +28,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.store.runs import NoSuchRun, find_run
+from pipelines.store.workspace import Workspace
+
+WORKSPACE: Final = Path(".winnow")
 SAMPLE: Final = Path(__file__).resolve().parent / "quickstart"
 IMPORT: Final = "import"
 EXAMPLES: Final = 3
@@ -59,13 +65,14 @@ class Outcome:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("run", type=Path, help="the run's folder in the workspace")
+    parser.add_argument("run", type=Path, nargs="?", help="the run's folder in the workspace")
     parser.add_argument("--sample", type=Path, default=SAMPLE, help="folder of the sample")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(arguments)
     try:
-        figures = compare(args.run, args.sample)
-    except NotThisSample as error:
+        run = args.run or find_run(Workspace(WORKSPACE), None).path
+        figures = compare(run, args.sample)
+    except (NotThisSample, NoSuchRun) as error:
         print(error, file=sys.stderr)
         return 2
     if args.json:

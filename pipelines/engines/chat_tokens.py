@@ -1,0 +1,231 @@
+"""Chats as a model reads them: rendered by its chat template and cut into tokens."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from pipelines.engines.batching import Tokens
+from pipelines.engines.errors import ModelUnavailable
+from stages.engines import Chat, Message, Refused
+
+# Some templates write today's date into the system turn, and scores would change overnight. This
+# is the date that Llama 3's template itself falls back to.
+_DATE = datetime(2024, 7, 26)
+# What a template written by others may raise over a chat it does not expect.
+_TEMPLATE_ERRORS = (
+    jinja2.TemplateError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+)
+_AT_ONCE = 1_000  # texts given to the tokenizer in one go: bounds its objects to some 50 MB
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A chat cut before its last assistant turn: int32 tokens of both sides.
+
+    `answer` ends with the end-of-turn token unless `cut`; it does not depend on the prompt.
+    """
+
+    prompt: Tokens
+    answer: Tokens
+    cut: bool
+
+
+class ChatTokens:
+    """A tokenizer with a chat template, and the model's context limit."""
+
+    def __init__(self, tokenizer: Any, context: int) -> None:
+        if not tokenizer.chat_template:
+            raise ModelUnavailable(
+                f"'{tokenizer.name_or_path}' has no chat template, so it cannot be asked in chats; "
+                "name the model's instruction-tuned form, or put a chat_template.jinja beside it"
+            )
+        self.tokenizer = tokenizer
+        self.context = context
+        template = tokenizer.chat_template
+        text = template if isinstance(template, str) else json.dumps(template)
+        self._knows_tool_calls = "tool_calls" in text
+        self._special = frozenset(tokenizer.all_special_ids) | {
+            token for token, added in tokenizer.added_tokens_decoder.items() if added.special
+        }
+        self.end_of_turn = self._end_of_turn()
+
+    def prompts(self, chats: Sequence[Chat], room: int) -> list[Tokens | Refused]:
+        """Each chat followed by the beginning of an assistant turn.
+
+        Refused when it leaves less than `room` tokens of the context, or cannot be rendered.
+        """
+        texts = [self._rendered(chat, begin_answer=True) for chat in chats]
+        tokens = iter(self.tokens([text for text in texts if isinstance(text, str)]))
+        return [
+            text if isinstance(text, Refused) else self._fitting(next(tokens), room)
+            for text in texts
+        ]
+
+    def _fitting(self, prompt: Tokens, room: int) -> Tokens | Refused:
+        if len(prompt) == 0:
+            return Refused("the chat template renders this chat to nothing")
+        if len(prompt) + room > self.context:
+            return Refused(
+                f"the prompt has {len(prompt):,} tokens and leaves no room for {room:,} more: "
+                f"the model's context is {self.context:,}"
+            )
+        return prompt
+
+    def answers(self, chats: Sequence[Chat], max_tokens: int) -> list[Answer | Refused]:
+        """Each chat cut before its last assistant turn, which keeps `max_tokens` tokens.
+
+        Refused when the last turn is no assistant's, when prompt and answer are longer than the
+        context, or when the template cannot render the chat.
+        """
+        parts = [self._parts(chat) for chat in chats]
+        texts = [text for part in parts if not isinstance(part, Refused) for text in part]
+        tokens = iter(self.tokens(texts))
+        return [
+            part
+            if isinstance(part, Refused)
+            else self._answer(next(tokens), next(tokens), max_tokens)
+            for part in parts
+        ]
+
+    def _answer(self, prompt: Tokens, answer: Tokens, max_tokens: int) -> Answer | Refused:
+        if self.end_of_turn is not None:  # what the template writes behind it is no answer
+            ends = np.flatnonzero(answer == self.end_of_turn)
+            answer = answer[: ends[-1] + 1] if len(ends) else answer
+        if len(prompt) == 0:
+            return Refused("the chat template puts nothing before the answer")
+        cut = len(answer) > max_tokens
+        answer = answer[:max_tokens]
+        if len(prompt) + len(answer) > self.context:
+            return Refused(
+                f"the prompt has {len(prompt):,} tokens and the answer {len(answer):,}: the "
+                f"model's context is {self.context:,}"
+            )
+        return Answer(prompt, answer, cut)
+
+    def _parts(self, chat: Chat) -> tuple[str, str] | Refused:
+        """The rendered text before the last turn's content, and from there to the end.
+
+        A template may write more into a past assistant turn than into one that is to be answered
+        (an empty <think> block), or strip what it is given. So the border is not where the prompt
+        alone would end, but the first character at which the chat differs from itself with another
+        content in the last turn.
+        """
+        if not chat or chat[-1].get("role") != "assistant":
+            return Refused("the last turn is not the assistant's")
+        whole = self._rendered(chat)
+        if isinstance(whole, Refused):
+            return whole
+        first = (chat[-1].get("content") or "").lstrip()[:1]
+        other = "\ue000" if first != "\ue000" else "\ue001"  # never the same first character
+        twin = self._rendered([*chat[:-1], {"role": "assistant", "content": other}])
+        if isinstance(twin, Refused):
+            return twin
+        border = _shared_prefix(whole, twin)
+        return whole[:border], whole[border:]
+
+    def _rendered(self, chat: Chat, begin_answer: bool = False) -> str | Refused:
+        try:
+            messages = [self._plain(message) for message in chat]
+            return str(
+                self.tokenizer.apply_chat_template(
+                    messages,
+                    tokenize=False,
+                    add_generation_prompt=begin_answer,
+                    date_string=_DATE.strftime("%d %b %Y"),
+                    strftime_now=_DATE.strftime,
+                )
+            )
+        except _TEMPLATE_ERRORS as error:
+            return Refused(f"the model's chat template cannot render this chat: {error}")
+
+    def _plain(self, message: Message) -> dict[str, Any]:
+        """The message as templates expect it; raises ValueError for tool calls that are no JSON."""
+        plain: dict[str, Any] = {
+            key: value
+            for key, value in message.items()
+            if value is not None and key != "tool_calls"
+        }
+        calls = _parsed_calls(message.get("tool_calls"))
+        if calls and self._knows_tool_calls:
+            plain["tool_calls"] = calls
+        elif calls:
+            # A template without tools would leave the calls out silently. They stand in the text
+            # instead, in the form of Hermes and Qwen.
+            written = [f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in calls]
+            plain["content"] = "\n".join([*filter(None, [plain.get("content")]), *written])
+        plain.setdefault("content", None)
+        return plain
+
+    def tokens(self, texts: Sequence[str]) -> list[Tokens]:
+        """Each text apart, without tokens that a tokenizer adds on its own."""
+        out: list[Tokens] = []
+        for start in range(0, len(texts), _AT_ONCE):
+            encoded = self.tokenizer(
+                list(texts[start : start + _AT_ONCE]),
+                add_special_tokens=False,
+                return_attention_mask=False,
+                verbose=False,
+            )
+            out.extend(np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"])
+        return out
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Generated tokens as text, special ones left out."""
+        return str(
+            self.tokenizer.decode(
+                list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def _end_of_turn(self) -> int | None:
+        """The token that closes an assistant turn; None where the template writes none."""
+        chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        parts = self._parts(chat)
+        if isinstance(parts, Refused):
+            raise ModelUnavailable(f"'{self.tokenizer.name_or_path}': {parts.reason}")
+        (tail,) = self.tokens([parts[1]])
+        special = [int(token) for token in tail if token in self._special]
+        return special[-1] if special else None
+
+
+def _parsed_calls(text: str | None) -> list[dict[str, Any]]:
+    """Tool calls with their arguments as objects, which is what templates write out."""
+    if not text:
+        return []
+    calls = json.loads(text)
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise ValueError("tool_calls is no list of objects")
+    return [{**call, **_parsed_arguments(call)} for call in calls]
+
+
+def _parsed_arguments(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return {}
+    try:
+        arguments = json.loads(function["arguments"])
+    except ValueError:
+        return {}  # arguments that are no JSON stay the text that they are
+    return {"function": {**function, "arguments": arguments}}
+
+
+def _shared_prefix(left: str, right: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    end = min(len(left), len(right))
+    low, high = 0, end
+    while low < high:
+        middle = (low + high + 1) // 2
+        if left[:middle] == right[:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,104 @@
+"""Engines from their configs. Each model library is imported here, when it is first asked for."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, assert_never
+
+from pipelines.engines.bundled import Bundled, bundled_folder
+from pipelines.engines.config import (
+    ModelConfig,
+    NliModel,
+    SentenceTransformersModel,
+    TransformersModel,
+)
+from pipelines.engines.errors import ModelUnavailable
+from pipelines.engines.sources import Hub, source_of
+from stages.engines import Engine, Neighbours
+
+# The command that installs what a library belongs to.
+_INSTALL = {
+    "faiss": "uv sync --extra cpu (or --extra gpu)",
+    "gguf": "uv sync --group models",
+}
+
+
+def open_engine(config: ModelConfig) -> Engine:
+    """The engine of `config`, ready to answer. Raises ModelUnavailable with what to do.
+
+    The network is asked only for a hub id, and then only for what the hub cache lacks.
+    """
+    prepare_environment()
+    with _library():
+        _quiet()
+        folder, hub = _folder(config)
+    with _library(), _readable(config.model):
+        if isinstance(config, TransformersModel):
+            from pipelines.engines.transformers_engine import TransformersEngine
+
+            return TransformersEngine(config, folder, **hub)
+        if isinstance(config, SentenceTransformersModel):
+            from pipelines.engines.sentence_embedder import SentenceEmbedder
+
+            return SentenceEmbedder(config, folder, **hub)
+        if isinstance(config, NliModel):
+            from pipelines.engines.nli import NliClassifier
+
+            return NliClassifier(config, folder, **hub)
+    assert_never(config)
+
+
+def open_neighbours() -> Neighbours:
+    """An exact index over vectors, on a GPU where faiss knows one. Raises ModelUnavailable."""
+    prepare_environment()
+    with _library():
+        from pipelines.engines.faiss_neighbours import FaissNeighbours, gpu_index
+
+        return FaissNeighbours(on_gpu=gpu_index())
+
+
+def _folder(config: ModelConfig) -> tuple[str, dict[str, Any]]:
+    """What from_pretrained is given. Raises ModelUnavailable."""
+    source = source_of(config.model, config.revision)
+    if isinstance(source, Hub):
+        return source.name, {"revision": source.commit}
+    if isinstance(source, Bundled):
+        return str(bundled_folder(source)), {"local_files_only": True}
+    return str(source.folder), {"local_files_only": True}
+
+
+@contextmanager
+def _library() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        name = (error.name or "").split(".")[0]
+        install = _INSTALL.get(name, "uv sync")
+        raise ModelUnavailable(f"the library '{name}' is not installed: {install}") from error
+
+
+@contextmanager
+def _readable(model: str) -> Iterator[None]:
+    # from_pretrained reports missing files, an unreachable hub and unknown architectures like this.
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"the model '{model}' cannot be opened: {error}") from error
+
+
+def prepare_environment() -> None:
+    """Before any model library is loaded. What the user's environment says stays."""
+    for switch in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(switch, "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Threads that spin while they wait for one another take the cores from whoever works: beside
+    # two other busy processes on 2 cores, generation ran 7 times slower than with sleeping ones.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _quiet() -> None:
+    """No progress bars; errors only."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -1,0 +1,224 @@
+"""Chat models through transformers: Generator, Chooser and Likelihood, on CPU or GPU.
+
+The reference that other engines are compared with. Requests are batched by length; in float32 the
+results do not depend on the batch beyond 1e-4 or so.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipelines.engines.batching import Tokens, pack
+from pipelines.engines.causal_network import CausalNetwork
+from pipelines.engines.chat_tokens import Answer, ChatTokens
+from pipelines.engines.config import TransformersModel
+from pipelines.engines.decoding import Written, written_answers
+from pipelines.engines.device import chosen_device, device_errors, torch_dtype
+from pipelines.engines.first_tokens import first_tokens
+from pipelines.engines.sampling import noise
+from stages.engines import (
+    AnswerLogProbs,
+    Chat,
+    Completion,
+    EngineError,
+    Refused,
+    Sampling,
+    Usage,
+)
+
+T = TypeVar("T")
+
+_ADVICE = "a smaller batch_tokens or batch_rows needs less"
+# Keys and values of writing answers are kept for 8 times the tokens of one forward pass: 32 answers
+# of 500 tokens with prompts, 750 MB for SmolLM2-135M in float32.
+_CACHE_TOKENS = 8
+_STOP_WINDOW = 16  # tokens decoded beyond the longest stop string to look for it
+
+
+class TransformersEngine:
+    """One open model. Not for several threads at once."""
+
+    def __init__(self, config: TransformersModel, folder: str, **hub: Any) -> None:
+        """`folder` and `hub` go to from_pretrained: a folder, or a hub id and its commit."""
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        device = chosen_device(config.device)
+        with device_errors(_ADVICE):
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch_dtype(config.dtype), **hub
+            )
+            model = model.to(device).eval()
+            tokenizer = AutoTokenizer.from_pretrained(folder, **hub)
+            self.chat_tokens = ChatTokens(tokenizer, _context(model, config))
+            self.network = CausalNetwork(model, device, fill=tokenizer.pad_token_id or 0)
+        on_cpu = device.type == "cpu"
+        self.batch_tokens = config.batch_tokens or (2_048 if on_cpu else 16_384)
+        self.batch_rows = config.batch_rows or (32 if on_cpu else 128)
+        self.ends = _end_tokens(model, tokenizer, self.chat_tokens.end_of_turn)
+        self.usage = Usage()
+
+    def log_probs(self, chats: Sequence[Chat], max_tokens: int) -> list[AnswerLogProbs | Refused]:
+        """See stages.engines.Likelihood. One forward pass over prompt and answer."""
+        answers = self.chat_tokens.answers(chats, max_tokens)
+        results: list[AnswerLogProbs | Refused | None] = [
+            item if isinstance(item, Refused) else None for item in answers
+        ]
+        items = [(i, item) for i, item in enumerate(answers) if isinstance(item, Answer)]
+        lengths = [len(item.prompt) + len(item.answer) - 1 for _, item in items]
+        for batch in pack(lengths, self._forward_tokens()):
+            values = self._answer_log_probs([items[place][1] for place in batch])
+            for place, value in zip(batch, values, strict=True):
+                index, item = items[place]
+                results[index] = AnswerLogProbs(value, item.cut)
+                self._count(len(item.prompt) + len(item.answer), 0)
+        return _complete(results)
+
+    def _answer_log_probs(self, items: Sequence[Answer]) -> list[npt.NDArray[np.float32]]:
+        rows = [np.concatenate([item.prompt, item.answer[:-1]]) for item in items]
+        wanted = [
+            range(len(item.prompt) - 1, len(row)) for item, row in zip(items, rows, strict=True)
+        ]
+        targets = torch.from_numpy(np.concatenate([item.answer for item in items]).astype(np.int64))
+        targets = targets.to(self.network.device)
+        values = np.empty(len(targets), dtype=np.float32)
+        with device_errors(_ADVICE):
+            for part, logits in self.network.logits_behind(rows, wanted):
+                chosen = logits.gather(-1, targets[part, None]).squeeze(-1)
+                values[part] = (chosen - logits.logsumexp(-1)).cpu().numpy()
+        borders = np.cumsum([len(item.answer) for item in items])[:-1]
+        return np.split(values, borders)
+
+    def choose(
+        self, chats: Sequence[Chat], options: Sequence[str]
+    ) -> list[npt.NDArray[np.float32] | Refused]:
+        """See stages.engines.Chooser. By first tokens: one forward pass over the prompt.
+
+        Raises ValueError for options that share a first token.
+        """
+        firsts = first_tokens(self.chat_tokens, options)
+        prompts = self.chat_tokens.prompts(chats, room=1)
+        results: list[npt.NDArray[np.float32] | Refused | None] = [
+            prompt if isinstance(prompt, Refused) else None for prompt in prompts
+        ]
+        items = [(i, prompt) for i, prompt in enumerate(prompts) if not isinstance(prompt, Refused)]
+        for batch in pack([len(prompt) for _, prompt in items], self._forward_tokens()):
+            shares = self._option_shares([items[place][1] for place in batch], firsts)
+            for place, share in zip(batch, shares, strict=True):
+                index, prompt = items[place]
+                results[index] = share
+                self._count(len(prompt), 0)
+        return _complete(results)
+
+    def _option_shares(
+        self, prompts: Sequence[Tokens], firsts: Sequence[Sequence[int]]
+    ) -> npt.NDArray[np.float32]:
+        wanted = [range(len(prompt) - 1, len(prompt)) for prompt in prompts]
+        shares = np.empty((len(prompts), len(firsts)), dtype=np.float32)
+        with device_errors(_ADVICE):
+            for part, logits in self.network.logits_behind(prompts, wanted):
+                options = [logits[:, list(tokens)].logsumexp(-1) for tokens in firsts]
+                shares[part] = torch.stack(options, dim=-1).softmax(-1).cpu().numpy()
+        return shares
+
+    def generate(
+        self, chats: Sequence[Chat], sampling: Sampling, keys: Sequence[bytes]
+    ) -> list[list[Completion] | Refused]:
+        """See stages.engines.Generator. Sampling settings that a model ships with are not used."""
+        if len(keys) != len(chats):
+            raise ValueError(f"{len(chats)} chats came with {len(keys)} keys")
+        prompts = self.chat_tokens.prompts(chats, room=sampling.max_tokens)
+        results: list[list[Completion] | Refused | None] = [
+            prompt if isinstance(prompt, Refused) else None for prompt in prompts
+        ]
+        items = [(i, prompt) for i, prompt in enumerate(prompts) if not isinstance(prompt, Refused)]
+        # Greedy answers are all alike: one is written and handed out several times.
+        samples = sampling.samples if sampling.temperature > 0 else 1
+        ends = self._ends_of(sampling)
+        lengths = [(len(prompt) + sampling.max_tokens) * samples for _, prompt in items]
+        rows = max(1, self.batch_rows // samples)
+        for batch in pack(lengths, _CACHE_TOKENS * self.batch_tokens, rows):
+            chosen = [items[place] for place in batch]
+            drawn = [
+                noise(sampling.seed, keys[i], sample, sampling.max_tokens)
+                for i, _ in chosen
+                for sample in range(samples)
+            ]
+            with device_errors(_ADVICE):
+                answers = written_answers(
+                    self.network, [p for _, p in chosen], np.stack(drawn), sampling, ends
+                )
+            for place, (index, prompt) in enumerate(chosen):
+                own = answers[place * samples : (place + 1) * samples]
+                done = [self._completion(answer, sampling) for answer in own]
+                self._count(len(prompt), sum(answer.tokens for answer in done))
+                results[index] = done * (sampling.samples // samples)
+        return _complete(results)
+
+    def _ends_of(self, sampling: Sampling) -> Callable[[Written], bool]:
+        window = _STOP_WINDOW + max(map(len, sampling.stop), default=0)
+
+        def ends(answer: Written) -> bool:
+            if answer.tokens[-1] in self.ends:
+                return True
+            if not sampling.stop:
+                return False
+            tail = self.chat_tokens.text(answer.tokens[-window:])
+            return any(stop in tail for stop in sampling.stop)
+
+        return ends
+
+    def _completion(self, answer: Written, sampling: Sampling) -> Completion:
+        tokens = answer.tokens
+        text = self.chat_tokens.text(tokens[:-1] if tokens[-1] in self.ends else tokens)
+        found = [text.index(stop) for stop in sampling.stop if stop in text]
+        return Completion(text[: min(found, default=len(text))], len(tokens), answer.ended)
+
+    def _forward_tokens(self) -> int:
+        return min(self.batch_tokens, self.network.most_tokens or self.batch_tokens)
+
+    def _count(self, prompt_tokens: int, completion_tokens: int) -> None:
+        self.usage.calls += 1
+        self.usage.prompt_tokens += prompt_tokens
+        self.usage.completion_tokens += completion_tokens
+
+    def probe(self) -> None:
+        """A small real request; raises EngineError. Not counted in `usage`."""
+        before = self.usage.copy()
+        chat = [{"role": "user", "content": "Say yes."}, {"role": "assistant", "content": "yes"}]
+        try:
+            (answer,) = self.log_probs([chat], max_tokens=8)
+        except (RuntimeError, ValueError) as error:
+            raise EngineError(f"the model does not answer a plain chat: {error}") from error
+        finally:
+            self.usage = before
+        if isinstance(answer, Refused) or not np.isfinite(answer.values).all():
+            raise EngineError(f"the model does not answer a plain chat: {answer}")
+
+    def close(self) -> None:
+        del self.network
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _context(model: Any, config: TransformersModel) -> int:
+    own = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limits = [limit for limit in (own, config.max_length) if limit]
+    if not limits:
+        raise EngineError(f"'{config.model}' names no context limit: give max_length in the recipe")
+    return int(min(limits))
+
+
+def _end_tokens(model: Any, tokenizer: Any, end_of_turn: int | None) -> frozenset[int]:
+    """Tokens that end an answer: by the model's own word, its tokenizer's and its template's."""
+    own = model.generation_config.eos_token_id
+    every = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id, end_of_turn]
+    return frozenset(token for token in every if token is not None)
+
+
+def _complete(results: Sequence[T | None]) -> list[T]:
+    missing = sum(result is None for result in results)
+    assert not missing, f"{missing} requests were left unanswered"  # our own promise
+    return [result for result in results if result is not None]

@@ -1,0 +1,26 @@
+"""The real bundled models, opened once for all tests of engines."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pipelines.engines.config import SentenceTransformersModel, TransformersModel
+from pipelines.engines.opening import open_engine, prepare_environment
+
+# Before any test module imports torch.
+prepare_environment()
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Iterator[Any]:
+    engine = open_engine(TransformersModel(model="smollm2-135m-instruct", device="cpu"))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Iterator[Any]:
+    engine = open_engine(SentenceTransformersModel(model="all-minilm-l6-v2", device="cpu"))
+    yield engine
+    engine.close()

@@ -1,0 +1,107 @@
+"""Where an answer begins, under chat templates of several manners."""
+
+import copy
+import json
+
+import pytest
+
+from pipelines.engines.chat_tokens import ChatTokens
+from pipelines.engines.errors import ModelUnavailable
+from stages.engines import Refused
+
+USER = {"role": "user", "content": "Hi"}
+CALL = {"type": "function", "function": {"name": "find", "arguments": '{"city": "Rome"}'}}
+
+EACH = "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+ENDS = "<|im_end|>\n{% endfor %}"
+BEGINS = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
+
+@pytest.fixture
+def with_template(smollm2):
+    def made(template):
+        tokenizer = copy.deepcopy(smollm2.chat_tokens.tokenizer)
+        tokenizer.chat_template = template
+        return ChatTokens(tokenizer, 8192)
+
+    return made
+
+
+def _split(chat_tokens, *chat):
+    (found,) = chat_tokens.answers([chat], 100)
+    assert not isinstance(found, Refused), found
+    decode = chat_tokens.tokenizer.decode
+    return decode(found.prompt), decode(found.answer)
+
+
+def test_an_answer_begins_behind_what_the_template_writes_before_it(with_template):
+    # As Qwen 3: a past assistant turn opens with an empty thought, one to be written does not.
+    thought = "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
+    chat_tokens = with_template(EACH + thought + "{{ m.content }}" + ENDS + BEGINS)
+    assert _split(chat_tokens, USER, {"role": "assistant", "content": "Hello"}) == (
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
+        "Hello<|im_end|>",
+    )
+
+
+def test_a_template_may_strip_the_answer(with_template):
+    chat_tokens = with_template(EACH + "{{ m.content | trim }}" + ENDS + BEGINS)
+    assert _split(chat_tokens, USER, {"role": "assistant", "content": "  Hello \n"}) == (
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+        "Hello<|im_end|>",
+    )
+
+
+@pytest.mark.parametrize("content", ["", " ", "\ue000", "\ue001 x", "<|im_end|>", "\nline"])
+def test_any_content_is_the_whole_answer(with_template, content):
+    chat_tokens = with_template(EACH + "{{ m.content }}" + ENDS + BEGINS)
+    assert _split(chat_tokens, USER, {"role": "assistant", "content": content}) == (
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+        content + "<|im_end|>",
+    )
+
+
+def test_a_template_without_an_end_of_turn_gives_the_content_alone(with_template):
+    chat_tokens = with_template("{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}")
+    assert chat_tokens.end_of_turn is None
+    assert _split(chat_tokens, USER, {"role": "assistant", "content": "Hello"}) == (
+        "user: Hiassistant: ",
+        "Hello",
+    )
+
+
+def test_tool_calls_go_to_a_template_that_knows_them_with_arguments_as_objects(with_template):
+    calls = "{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments.city }}{% endif %}"
+    content = "{{ m.content or '' }}"
+    chat_tokens = with_template(EACH + content + calls + ENDS + BEGINS)
+    message = {"role": "assistant", "content": None, "tool_calls": json.dumps([CALL])}
+    assert _split(chat_tokens, USER, message)[1] == "Rome<|im_end|>"
+
+
+def test_names_and_tool_call_ids_go_to_the_template(with_template):
+    chat_tokens = with_template(EACH + "{{ m.name }} {{ m.tool_call_id }}" + ENDS + BEGINS)
+    tool = {"role": "tool", "content": "3", "name": "find", "tool_call_id": "c1"}
+    prompt, _ = _split(chat_tokens, tool, {"role": "assistant", "content": "x", "name": "me"})
+    assert prompt.startswith("<|im_start|>tool\nfind c1<|im_end|>")
+
+
+def test_a_date_in_a_template_is_always_the_same(with_template):
+    template = "{{ strftime_now('%d %b %Y') }} {{ date_string }}\n" + EACH + "{{ m.content }}"
+    chat_tokens = with_template(template + ENDS + BEGINS)
+    (prompt,) = chat_tokens.prompts([[USER]], 1)
+    assert chat_tokens.text(prompt).startswith("26 Jul 2024 26 Jul 2024\n")
+
+
+def test_what_a_template_raises_is_the_reason(with_template):
+    strict = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+    )
+    chat_tokens = with_template(strict + EACH + "{{ m.content }}" + ENDS + BEGINS)
+    found = chat_tokens.prompts([[{"role": "system", "content": "Be brief."}, USER], [USER]], 1)
+    assert found[0] == Refused("the model's chat template cannot render this chat: no system turns")
+    assert not isinstance(found[1], Refused)
+
+
+def test_a_model_without_a_chat_template_is_refused_at_open(with_template):
+    with pytest.raises(ModelUnavailable, match="has no chat template"):
+        with_template(None)

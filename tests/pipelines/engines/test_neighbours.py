@@ -1,0 +1,149 @@
+"""FAISS against the numpy reference, and both against cases to be checked by eye."""
+
+import subprocess
+import sys
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.engines.faiss_neighbours import FaissNeighbours
+from pipelines.engines.neighbours import NumpyNeighbours
+from pipelines.engines.opening import open_neighbours
+
+BOTH = pytest.mark.parametrize("neighbours", [NumpyNeighbours(), FaissNeighbours(2, 3)])
+
+
+def _equal(vectors, cosine, neighbours):
+    expected = NumpyNeighbours().first_kept(vectors, cosine)
+    found = neighbours.first_kept(vectors, cosine)
+    np.testing.assert_array_equal(found.duplicate_of, expected.duplicate_of)
+    np.testing.assert_array_equal(found.cosine, expected.cosine)
+
+
+@BOTH
+def test_a_row_repeats_the_first_kept_row_that_is_similar_enough(neighbours):
+    angles = np.deg2rad([0, 90, 10, 20, 100, 45, 0])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    found = neighbours.first_kept(vectors, float(np.cos(np.deg2rad(15))))
+    # 20 degrees is near 10 degrees alone, and that one went: so it stays.
+    assert found.duplicate_of.tolist() == [-1, -1, 0, -1, 1, -1, 0]
+    expected = np.cos(np.deg2rad([np.nan, np.nan, 10, np.nan, 10, np.nan, 0])).astype(np.float32)
+    np.testing.assert_allclose(found.cosine, expected, atol=1e-6)
+    assert found.cosine.dtype == np.float32
+
+
+@BOTH
+def test_the_first_kept_row_wins_over_a_nearer_one(neighbours):
+    angles = np.deg2rad([0, 30, 20])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    found = neighbours.first_kept(vectors, float(np.cos(np.deg2rad(25))))
+    assert found.duplicate_of.tolist() == [-1, -1, 0]
+
+
+@BOTH
+def test_equal_vectors_have_a_cosine_of_exactly_1(neighbours):
+    rng = np.random.default_rng(1)
+    vectors = np.repeat(rng.normal(size=(4, 37)).astype(np.float16), 3, axis=0)
+    found = neighbours.first_kept(vectors, 1.0)
+    assert found.duplicate_of.tolist() == [-1, 0, 0, -1, 3, 3, -1, 6, 6, -1, 9, 9]
+    assert np.nanmin(found.cosine) == np.nanmax(found.cosine) == 1.0
+
+
+@BOTH
+def test_a_zero_vector_is_like_nothing(neighbours):
+    vectors = np.array([[0, 0], [1, 0], [0, 0], [2, 0]], dtype=np.float32)
+    assert neighbours.first_kept(vectors, 0.5).duplicate_of.tolist() == [-1, -1, -1, 1]
+
+
+@BOTH
+def test_no_rows_have_no_neighbours(neighbours):
+    found = neighbours.first_kept(np.zeros((0, 8), dtype=np.float32), 0.9)
+    assert (found.duplicate_of.shape, found.cosine.shape) == ((0,), (0,))
+
+
+@BOTH
+def test_a_vector_that_is_not_finite_is_named(neighbours):
+    vectors = np.array([[1, 0], [0, 1], [np.nan, 1], [1, 1]], dtype=np.float32)
+    with pytest.raises(ValueError, match="the vector of row 2 is not finite"):
+        neighbours.first_kept(vectors, 0.9)
+
+
+@BOTH
+@pytest.mark.parametrize("cosine", [0.0, -0.5, 1.01, float("nan")])
+def test_a_threshold_lies_above_0_and_not_above_1(neighbours, cosine):
+    with pytest.raises(ValueError, match="a cosine threshold lies in"):
+        neighbours.first_kept(np.ones((2, 2), dtype=np.float32), cosine)
+
+
+@BOTH
+def test_progress_ends_with_all_rows(neighbours):
+    told = []
+    neighbours.first_kept(np.eye(5, dtype=np.float32), 0.9, lambda *told_now: told.append(told_now))
+    assert told[-1] == (5, 5)
+    assert told == sorted(told)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(0, 60),
+    dim=st.integers(1, 20),
+    cosine=st.sampled_from([0.05, 0.3, 0.7, 0.9, 0.99, 0.99999, 1.0]),
+    noise=st.sampled_from([0.0, 1e-6, 1e-3, 0.3]),
+    block=st.integers(1, 9),
+    index_rows=st.integers(1, 9),
+    dtype=st.sampled_from([np.float16, np.float32, np.float64]),
+)
+def test_faiss_gives_what_numpy_gives(seed, rows, dim, cosine, noise, block, index_rows, dtype):
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(5, dim))
+    vectors = centres[rng.integers(0, 5, rows)] + noise * rng.normal(size=(rows, dim))
+    _equal(vectors.astype(dtype), cosine, FaissNeighbours(block, index_rows))
+
+
+def test_faiss_gives_what_numpy_gives_at_its_real_block_sizes():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(2_500, 16)).astype(np.float16)
+    _equal(vectors, 0.75, FaissNeighbours())
+
+
+def test_faiss_gives_what_numpy_gives_where_many_cosines_lie_at_the_threshold():
+    # All cosines of these small whole numbers are among a few values; one of them is the threshold.
+    rng = np.random.default_rng(0)
+    vectors = rng.integers(-1, 2, size=(600, 4)).astype(np.float32)
+    _equal(vectors, 1 / np.sqrt(2), FaissNeighbours(64, 50))
+
+
+@pytest.mark.parametrize("cosine", [0.09, 0.2, 0.99])
+def test_an_index_that_gives_the_nearest_rows_only_gives_the_same(cosine):
+    # As a GPU index does. The row of ones has a cosine of 0.1 with each of 100 kept rows, more than
+    # such an index gives.
+    rng = np.random.default_rng(0)
+    some = rng.random(size=(200, 100)) * (rng.random(size=(200, 100)) < 0.1)
+    vectors = np.vstack([np.eye(100), np.ones((1, 100)), some, 2 * np.eye(100)[::-1]])
+    _equal(vectors.astype(np.float32), cosine, FaissNeighbours(64, 500, on_gpu=faiss.IndexFlatIP))
+
+
+_ALL_ALIKE = """
+import resource, sys
+import numpy as np
+from pipelines.engines.faiss_neighbours import FaissNeighbours
+vectors = np.ones((100_000, 64), dtype=np.float16)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = FaissNeighbours().first_kept(vectors, 0.9)
+assert (found.duplicate_of[1:] == 0).all() and found.duplicate_of[0] == -1
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_100_000_equal_vectors_need_little_memory():
+    done = subprocess.run([sys.executable, "-c", _ALL_ALIKE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 300  # MiB; all pairs would be 60 GB
+
+
+def test_the_index_that_is_opened_is_exact():
+    _equal(np.random.default_rng(2).normal(size=(50, 8)), 0.5, open_neighbours())

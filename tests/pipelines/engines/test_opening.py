@@ -1,0 +1,64 @@
+import subprocess
+import sys
+
+import pytest
+
+from pipelines.engines.config import SentenceTransformersModel, TransformersModel
+from pipelines.engines.errors import ModelUnavailable
+from pipelines.engines.opening import open_engine
+
+_NO_NETWORK = """
+import socket, sys
+def refuse(*_, **__):
+    sys.exit("the network was asked for")
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+from pipelines.engines.config import *
+from pipelines.engines.opening import open_engine
+open_engine(TransformersModel(model="smollm2-135m-instruct")).probe()
+open_engine(SentenceTransformersModel(model="all-minilm-l6-v2")).probe()
+"""
+
+
+def test_bundled_models_open_without_network_and_without_a_word():
+    done = subprocess.run([sys.executable, "-c", _NO_NETWORK], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+_NO_LIBRARY = """
+import sys
+sys.modules["{library}"] = None
+from pipelines.engines.config import *
+from pipelines.engines.opening import *
+try:
+    {call}
+except ModelUnavailable as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("library", "call", "message"),
+    [
+        ("faiss", "open_neighbours()", "uv sync --extra cpu (or --extra gpu)"),
+        (
+            "sentence_transformers",
+            "open_engine(SentenceTransformersModel(model='all-minilm-l6-v2'))",
+            "uv sync",
+        ),
+    ],
+)
+def test_a_missing_library_names_the_command_that_installs_it(library, call, message):
+    script = _NO_LIBRARY.format(library=library, call=call)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == f"the library '{library}' is not installed: {message}\n", done.stderr
+
+
+def test_a_folder_that_is_no_model_cannot_be_opened(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelUnavailable, match="cannot be opened"):
+        open_engine(TransformersModel(model=str(tmp_path)))
+
+
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(ModelUnavailable, match="there is no device 'cuda:77'"):
+        open_engine(SentenceTransformersModel(model="all-minilm-l6-v2", device="cuda:77"))
