@@ -20,7 +20,8 @@ from pipelines.runner.keys import (
 )
 from pipelines.runner.models import Models
 from pipelines.runner.progress import Progress
-from pipelines.runner.rowset import RowSet
+from pipelines.runner.readahead import read_ahead
+from pipelines.runner.rowset import Places, RowSet
 from pipelines.store.scores import KEY, ScoreStore
 from schemas.rows import RowType
 from stages.base import Stage
@@ -118,12 +119,12 @@ class Scoring:
         if held:
             yield pa.concat_tables(held).drop_columns([PLACE])
 
-    def _read(self, places: object) -> Iterator[pa.Table]:
+    def _read(self, places: Places) -> Iterator[pa.Table]:
         """place, what the stage reads, and key, of the rows at these places, in order."""
         reads = self.stage.reads()
         own_key = not reads_content_only(self.stage, self.row_type)
         columns = (*row_columns(self.stage), *(() if own_key else ("content",)))
-        for batch in self.rows.batches(self.row_type, columns, places):  # type: ignore[arg-type]
+        for batch in read_ahead(self.rows.batches(self.row_type, columns, places)):
             rows = with_meta_fields(batch, reads)
             for name in reads:
                 if is_score(name, self.stage):

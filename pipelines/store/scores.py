@@ -41,10 +41,7 @@ class ScoreStore:
         A part is named by its keys, so that the same work done twice is one file. `retry` marks a
         second attempt at keys that ended in errors: its name counts on.
         """
-        digest = hashlib.blake2b(digest_size=16)
-        for key in records[KEY].to_pylist():
-            digest.update(key)
-        stem = f"part-{digest.hexdigest()}"
+        stem = f"part-{_digest(records[KEY])}"
         attempt = 0
         while retry and (self.folder / _name(stem, attempt)).exists():
             attempt += 1
@@ -82,6 +79,17 @@ class ScoreStore:
         # A stable sort puts records with scores first and leaves the order of parts otherwise.
         best_first = chosen.sort(pl.col(ERROR).is_not_null(), maintain_order=True)
         return best_first.unique(KEY, keep="first", maintain_order=True)
+
+
+def _digest(keys: pa.ChunkedArray) -> str:
+    """Hash of the keys, one after the other, straight from Arrow's buffers."""
+    digest = hashlib.blake2b(digest_size=16)
+    for chunk in keys.chunks:
+        width = chunk.type.byte_width
+        _, values = chunk.buffers()
+        start = chunk.offset * width
+        digest.update(memoryview(values)[start : start + len(chunk) * width])
+    return digest.hexdigest()
 
 
 def _name(stem: str, attempt: int) -> str:
