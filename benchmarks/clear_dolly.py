@@ -3,10 +3,10 @@
     python -m benchmarks.clear_dolly [--rows 400] [--sampled-rows 60] [--seed 0] [--data DIR]
 
 Takes rows of dolly_3k.jsonl (human-written), swaps the answers of 20 % of them by a seeded
-derangement, runs `clear.filter` through the pipeline with the bundled model, and prints the AUROC of
-the confidence against the plant: `likelihood` on all rows, `bsdetector` (contradiction by embedding,
-expected reflection, samples of 64 tokens) on a few. 0.5 is chance. Rows that the model gave nothing
-usable for are failed, as in a run, and counted.
+derangement, runs `clear.filter` through the pipeline with the bundled model, and prints the AUROC
+of the confidence against the plant: `likelihood` on all rows, `bsdetector` (contradiction by
+embedding, expected reflection, samples of 64 tokens) on a few. 0.5 is chance. Rows that the model
+gave nothing usable for are failed, as in a run, and counted.
 """
 
 import argparse

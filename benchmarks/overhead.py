@@ -24,10 +24,28 @@ from pathlib import Path
 
 import orjson
 
-WORDS = (
-    "river stone copper window garden signal harbour letter engine winter paper silver bridge "
-    "market forest needle lantern mirror valley ticket"
-).split()
+WORDS = [
+    "river",
+    "stone",
+    "copper",
+    "window",
+    "garden",
+    "signal",
+    "harbour",
+    "letter",
+    "engine",
+    "winter",
+    "paper",
+    "silver",
+    "bridge",
+    "market",
+    "forest",
+    "needle",
+    "lantern",
+    "mirror",
+    "valley",
+    "ticket",
+]
 
 
 def write_rows(path: Path, rows: int) -> None:

@@ -22,5 +22,5 @@ ChangesOption = Annotated[
 ]
 RunOption = Annotated[
     str | None,
-    typer.Option("--run", metavar="RUN", help="Id of a run or its beginning; default: the latest."),
+    typer.Option("--run", metavar="RUN", help="Id of a run, its beginning, or latest (default)."),
 ]

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
-from stages.catalog import AnyStage
 
 from pipelines.engines.config import ModelConfig
 from pipelines.exporters.spec import EXPORT, Export
 from pipelines.readers.source import Source
 from stages.base import Stage
+from stages.catalog import AnyStage
 
 SECTIONS: Final = ("name", "source", "models", "stages", "exports", "max_failed", "seed")
 

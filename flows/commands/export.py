@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Id of a run or its beginning.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="Id of a run, its beginning, or latest.")
+    ],
     form: Annotated[
         str,
         typer.Option(

@@ -15,7 +15,7 @@ TEXT_LENGTH: Final = 300  # characters of a text that are shown; --json has them
 def show(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="Id of a run or its beginning; default: the latest."),
+        typer.Argument(metavar="[RUN]", help="Id of a run, its beginning, or latest (default)."),
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     dropped: Annotated[

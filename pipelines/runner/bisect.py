@@ -24,7 +24,7 @@ from stages.engines import EngineError
 TRANSIENT: Final = (EngineError, ConnectionError, TimeoutError, MemoryError)
 
 # When this many rows of a chunk, alone, have failed with one error and none has succeeded, as many
-# others, spread over the chunk, are tried before the rest: a broken stage is not bisected to its end.
+# others, spread over the chunk, are tried before the rest: a broken stage is found out early.
 ALIKE: Final = 16
 
 

@@ -78,7 +78,7 @@ class Scoring:
         return pl.concat(frames) if frames else _NO_KEYS
 
     def missing(self, keys: pl.DataFrame, *, retry_failed: bool) -> pl.DataFrame:
-        """place and key: the first row of each key without a record.
+        """Place and key: the first row of each key without a record.
 
         With `retry_failed`, a record that is an error does not count.
         """

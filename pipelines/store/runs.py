@@ -19,6 +19,7 @@ from pipelines.store.manifest import NAME, dump, read_manifest, write_manifest
 from pipelines.store.workspace import Workspace
 
 CALLS = "calls.json"
+LATEST = "latest"
 
 
 class NoSuchRun(Exception):
@@ -85,14 +86,14 @@ def all_runs(workspace: Workspace) -> list[RunFolder]:
 
 
 def find_run(workspace: Workspace, run_id: str | None) -> RunFolder:
-    """The finished run whose id begins with `run_id`, or the latest finished one for None.
+    """The finished run whose id begins with `run_id`; the latest for "latest" or None.
 
     Raises NoSuchRun, naming what there is.
     """
     finished = [folder for folder in all_runs(workspace) if folder.manifest() is not None]
-    matching = [folder for folder in finished if folder.run_id.startswith(run_id or "")]
-    if run_id is None and finished:
+    if run_id in (None, LATEST) and finished:
         return finished[-1]
+    matching = [folder for folder in finished if folder.run_id.startswith(run_id or "")]
     if len(matching) == 1:
         return matching[0]
     there = ", ".join(folder.run_id for folder in reversed(finished)) or "none"

@@ -105,7 +105,7 @@ def test_a_stage_that_is_not_there_cannot_be_set(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["seed", "=3"])
 def test_a_change_without_a_key_or_value_is_refused(tmp_path: Path, change: str) -> None:
-    with pytest.raises(RecipeError, match="is not of the form dotted.key=value"):
+    with pytest.raises(RecipeError, match=r"is not of the form dotted\.key=value"):
         changed(tmp_path, change)
 
 
