@@ -39,15 +39,13 @@ format: $(SYNCED)
 	$(RUN) ruff format .
 	$(RUN) ruff check --fix .
 
-$(SYNCED): pyproject.toml uv.lock | $(UV)
+$(SYNCED): pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	$(UV) sync --locked --extra $(EXTRA)
 	@touch $@
 
 .uv/bin/uv:
 	python3 -m venv .uv
 	.uv/bin/python -m pip install --quiet uv
-
-$(shell command -v uv 2>/dev/null):
 
 clean:
 	rm -rf .venv .uv .winnow out

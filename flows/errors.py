@@ -88,6 +88,7 @@ def _about_files(error: OSError) -> tuple[str, int]:
 def _wrong() -> tuple[type[Exception], ...]:
     """What the user can mend in the recipe, the arguments or the input."""
     from pipelines.engines.errors import ModelUnavailable
+    from pipelines.exporters.report import ImpossibleExport
     from pipelines.readers.source import SourceError
     from pipelines.recipe import RecipeError
     from pipelines.report.database import NoSuchRow, QueryError
@@ -104,6 +105,7 @@ def _wrong() -> tuple[type[Exception], ...]:
         QueryError,
         FormatError,
         ModelUnavailable,
+        ImpossibleExport,
     )
 
 

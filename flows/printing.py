@@ -1,5 +1,6 @@
 """Tables and JSON on stdout. A terminal gets lines and colours, a pipe gets aligned plain text."""
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,34 @@ def print_json(value: Any) -> None:
     typer.echo(orjson.dumps(value, default=as_json, option=options).decode())
 
 
+def json_line(value: object) -> str:
+    """One JSON value in one line; bytes as hex, numbers that JSON cannot hold as null."""
+    import json
+
+    import orjson
+
+    try:
+        return orjson.dumps(value, default=as_json, option=orjson.OPT_NON_STR_KEYS).decode()
+    except orjson.JSONEncodeError:  # an integer above 64 bits, or a key that is no scalar
+        return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(value: object) -> object:
+    """`value` in the types that every JSON encoder knows."""
+    if isinstance(value, dict):
+        return {
+            key if isinstance(key, str) else cell_text(key): _plain(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return as_json(value)
+
+
 def as_json(value: object) -> object:
     """What orjson cannot write by itself."""
     if isinstance(value, bytes):
@@ -29,7 +58,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     """Columns of numbers stand to the right."""
     texts = [[cell_text(cell) for cell in row] for row in rows]
     right = [bool(rows) and all(_is_number(row[n]) for row in rows) for n in range(len(columns))]
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():  # None: closed by whoever called
         _print_rich(columns, texts, right)
     else:
         for line in plain_table(columns, texts, right):
@@ -63,6 +92,8 @@ def cell_text(value: Cell) -> str:
         return f"{value:.6g}"
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, dict | list | tuple):
+        return json_line(value)
     return " ".join(str(value).split())
 
 

@@ -22,7 +22,7 @@ LINE_EVERY_S: Final = 10.0
 @contextmanager
 def shown_progress() -> Iterator[Progress]:
     """The progress that fits stderr."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # None: closed by whoever called
         yield Lines(lambda line: typer.echo(line, err=True))
         return
     bars = TerminalBars(Console(stderr=True))

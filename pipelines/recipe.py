@@ -13,7 +13,11 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pipelines.engines.config import ModelConfig
 from pipelines.exporters.spec import EXPORT, Export
-from pipelines.readers.source import Source
+from pipelines.exporters.targets import clashes, over_source
+from pipelines.readers.source import FileSource, Source
+from pipelines.runner.importing import NAME as IMPORT
+from pipelines.runner.keys import is_score
+from pipelines.runner.views import view_name
 from stages.base import Stage
 from stages.catalog import AnyStage
 
@@ -44,6 +48,19 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     seed: int = 0
 
 
+class _OneOfEach(yaml.SafeLoader):
+    """YAML without keys that stand twice; of those, the first would vanish without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"'{twice[0]}' stands there twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
 def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """The recipe in `path`, with `changes` ("dotted.key=value", values in YAML) applied.
 
@@ -51,7 +68,7 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """
     where = str(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _OneOfEach)  # a SafeLoader
     except OSError as error:
         raise RecipeError([f"cannot be read: {error.strerror}"], where) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -92,11 +109,21 @@ def check_stages(recipe: Recipe) -> list[str]:
     """What is wrong between the stages, the models, and the stages before them."""
     problems = [] if recipe.stages else ["stages: a recipe has at least one stage"]
     provided: dict[str, set[str]] = {}
+    viewed: dict[str, str] = {}
     for stage in recipe.stages:
+        view = view_name(stage.label).lower()  # SQL takes large letters for small ones
         if stage.label in provided:
             problems.append(
                 f"two stages are called '{stage.label}': name one of them, name: {stage.label}.2"
             )
+        elif view in viewed:
+            problems.append(
+                f"the stages '{viewed[view]}' and '{stage.label}' would have one view, {view}: "
+                "give one of them another name"
+            )
+        if stage.label == IMPORT:
+            problems.append(f"a stage cannot be called '{IMPORT}', as the first step of every run")
+        viewed[view] = stage.label
         problems += _model_problems(stage, recipe.models)
         problems += _column_problems(stage, provided)
         provided[stage.label] = set(stage.scores().names)
@@ -104,8 +131,8 @@ def check_stages(recipe: Recipe) -> list[str]:
 
 
 def _export_problems(recipe: Recipe) -> list[str]:
-    paths = [str(export.path) for export in recipe.exports]
-    return [f"two exports go to {path}" for path in sorted(set(paths)) if paths.count(path) > 1]
+    read = recipe.source.paths if isinstance(recipe.source, FileSource) else ()
+    return [*clashes(recipe.exports), *over_source(read, recipe.exports)]
 
 
 def _model_problems(stage: Stage, models: Mapping[str, Any]) -> list[str]:
@@ -128,7 +155,7 @@ def _model_problems(stage: Stage, models: Mapping[str, Any]) -> list[str]:
 
 def _column_problems(stage: Stage, provided: Mapping[str, set[str]]) -> list[str]:
     problems = []
-    named = [name for name in stage.reads() if "." in name and not name.startswith("meta.")]
+    named = [name for name in stage.reads() if is_score(name)]
     for name in (*named, *stage.consults()):
         source, _, column = name.rpartition(".")
         if source not in provided:
@@ -143,7 +170,12 @@ def _column_problems(stage: Stage, provided: Mapping[str, set[str]]) -> list[str
 
 def _line(problem: Any) -> str:
     """One of pydantic's errors as a line: where, what, and what was found there."""
-    path = ".".join(str(part) for part in problem["loc"])
+    place = problem["loc"]
+    if place[:1] == (
+        "source",
+    ):  # then comes path or hub, which says only what kind of source it is
+        place = (place[0], *place[2:])
+    path = ".".join(str(part) for part in place)
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         message = "is not known here"

@@ -7,6 +7,7 @@ checkpoints, conservation, manifests. A stage does no I/O.
     reads -> score -> (the store) -> decide -> create / gather
 """
 
+import re
 from typing import ClassVar, Literal, Self
 
 import polars as pl
@@ -48,7 +49,7 @@ class Stage(BaseModel, frozen=True, extra="forbid"):
     @field_validator("name")
     @classmethod
     def _plain_name(cls, name: str) -> str:
-        if name and not all(part.isidentifier() for part in name.split(".")):
+        if name and not re.fullmatch(r"\w+(\.\w+)*", name):
             raise ValueError("a name is made of letters, digits, '_' and '.'")
         return name
 

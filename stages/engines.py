@@ -42,6 +42,13 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
+    def plus(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
     def minus(self, before: "Usage") -> "Usage":
         return Usage(
             self.calls - before.calls,

@@ -52,7 +52,8 @@ def export(
 
 def _write(asked: dict[str, Any], options: list[str], workspace: Path, run: str) -> "ExportReport":
     from pipelines.exporters.export import write_export
-    from pipelines.recipe import parse_export
+    from pipelines.exporters.targets import over_source
+    from pipelines.recipe import RecipeError, parse_export
     from pipelines.runner.provenance import export_provenance, export_row_type
     from pipelines.runner.restoring import rows_of
     from pipelines.store.runs import find_run
@@ -60,6 +61,10 @@ def _write(asked: dict[str, Any], options: list[str], workspace: Path, run: str)
 
     spec = parse_export(asked, options)
     folder = find_run(Workspace(workspace), run)
+    source = (folder.manifest() or {})["recipe"]["source"]
+    given = source.get("path", ())
+    if over := over_source([given] if isinstance(given, str) else given, [spec]):
+        raise RecipeError(over, "the export")
     rows = rows_of(folder)
     row_type = export_row_type(spec, rows)
     seed = (folder.manifest() or {})["seed"]

@@ -62,24 +62,24 @@ def _print_csv(names: list[str], rows: Iterator[tuple[Any, ...]]) -> None:
 
 
 def _csv_cell(value: object) -> object:
-    import orjson
-
-    from flows.printing import as_json
+    from flows.printing import json_line
 
     if isinstance(value, list | dict | tuple):
-        return orjson.dumps(value, default=as_json).decode()
+        return json_line(value)
     return value.hex() if isinstance(value, bytes) else value
 
 
 def _print_json(names: list[str], rows: Iterator[tuple[Any, ...]]) -> None:
     """An array with one object a line, written as it comes."""
-    import orjson
+    from flows.printing import json_line
 
-    from flows.printing import as_json
-
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise typer.BadParameter(
+            f"two columns are called '{twice[0]}', and a JSON object holds one: rename it with AS"
+        )
     typer.echo("[", nl=False)
     for number, row in enumerate(rows):
-        line = orjson.dumps(dict(zip(names, row, strict=True)), default=as_json).decode()
+        line = json_line(dict(zip(names, row, strict=True)))
         typer.echo(f"{',' if number else ''}\n{line}", nl=False)
     typer.echo("\n]")
 

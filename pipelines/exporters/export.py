@@ -18,17 +18,9 @@ from pipelines.exporters.lines import ID, LineEncoder
 from pipelines.exporters.meta_columns import MetaColumn, survey
 from pipelines.exporters.provenance import Provenance
 from pipelines.exporters.records import RESERVED
-from pipelines.exporters.report import ExportedFile, ExportError, ExportReport
+from pipelines.exporters.report import ExportedFile, ExportError, ExportReport, ImpossibleExport
 from pipelines.exporters.sinks import ArrowSink, LineSink, ParquetSink, Sink
-from pipelines.exporters.spec import (
-    COMPRESSIONS,
-    LAYOUTS,
-    HuggingFace,
-    Layout,
-    Parquet,
-    Records,
-    formats_for,
-)
+from pipelines.exporters.spec import LAYOUTS, HuggingFace, Layout, Parquet, Records, formats_for
 from pipelines.exporters.split import PROMPTS, held_out
 from pipelines.exporters.staging import OpenFile, Output, Staging, open_file, staging
 from pipelines.exporters.tables import (
@@ -37,14 +29,13 @@ from pipelines.exporters.tables import (
     LayoutEncoder,
     used_optionals,
 )
+from pipelines.exporters.targets import HELD_OUT, TRAIN, data_paths, manifest_path, side_path
 from pipelines.store import manifest
 from schemas.errors import ContractError
 from schemas.rows import RowType, row_schema
 
 # 220-byte rows: 5,000 to 50,000 a chunk take the same time; fewer keep long documents in memory.
 CHUNK_ROWS: Final = 10_000
-TRAIN: Final = "train"
-HELD_OUT: Final = "held_out"
 TEST: Final = "test"  # what trainers look for in a dataset folder
 
 Spec = Records | Parquet | HuggingFace
@@ -65,7 +56,8 @@ def write_export(
     seed: of the recipe; `spec.split.seed` goes first. progress is told the rows of each chunk.
     Memory does not grow with the number of rows.
 
-    Raises ExportError, and ContractError for rows that lack columns; nothing is written then.
+    Raises ExportError (ImpossibleExport for what can never be written like that), and ContractError
+    for rows that lack columns; nothing is written then.
     """
     _check(rows, row_type, spec)
     try:
@@ -75,18 +67,6 @@ def write_export(
         raise ExportError(
             f"{spec.path} cannot be written: {error}. Earlier exports are as they were."
         ) from error
-
-
-def manifest_path(path: Path) -> Path:
-    """Where the manifest of an export lies: `clean.jsonl.manifest.json` beside `clean.jsonl`."""
-    return path.with_name(f"{path.name}.manifest.json")
-
-
-def side_path(path: Path, side: str) -> Path:
-    """`clean.train.jsonl.gz` for the side `train` of `clean.jsonl.gz`."""
-    packed = path.suffix if path.suffix in COMPRESSIONS else ""
-    bare = path.with_name(path.name.removesuffix(packed))
-    return path.with_name(f"{bare.stem}.{side}{bare.suffix}{packed}")
 
 
 @dataclass
@@ -222,26 +202,28 @@ def _check(rows: pl.LazyFrame, row_type: RowType, spec: Spec) -> None:
     path = spec.path
     fitting = ", ".join(formats_for(row_type))
     if row_type not in spec.row_types:
-        raise ExportError(
+        raise ImpossibleExport(
             f"{path}: the format {spec.format} does not hold {row_type} rows. "
             f"Formats that do: {fitting}."
         )
     if spec.row_type not in (None, row_type):
-        raise ExportError(f"{path}: the export is for {spec.row_type} rows, these are {row_type}.")
+        raise ImpossibleExport(
+            f"{path}: the export is for {spec.row_type} rows, these are {row_type}."
+        )
     if isinstance(spec, HuggingFace):
         if _layout(spec, row_type) not in LAYOUTS[row_type]:
             fitting = ", ".join(LAYOUTS[row_type])
-            raise ExportError(
+            raise ImpossibleExport(
                 f"{path}: layout {spec.layout} does not hold {row_type} rows. "
                 f"Layouts that do: {fitting}."
             )
         hf_folder.check_target(path)
     if spec.split and row_type not in PROMPTS:
-        raise ExportError(f"{path}: {row_type} rows have no prompt to split by.")
-    sides = [side_path(path, side) for side in (TRAIN, HELD_OUT)] if spec.split else [path]
-    for file in (manifest_path(path), *(() if isinstance(spec, HuggingFace) else sides)):
+        raise ImpossibleExport(f"{path}: {row_type} rows have no prompt to split by.")
+    data = () if isinstance(spec, HuggingFace) else data_paths(spec)
+    for file in (manifest_path(path), *data):
         if file.is_dir():
-            raise ExportError(f"{file} is a folder, and the export would write a file there.")
+            raise ImpossibleExport(f"{file} is a folder, and the export would write a file there.")
     there = rows.collect_schema().names()
     missing = [name for name in row_schema(row_type).names if name not in there]
     if missing:
@@ -268,7 +250,7 @@ def _without_empty_sides(
 
 
 def _note(meta: MetaColumn) -> str:
-    return f"Column '{meta.name}' holds values of several kinds and is written as JSON text."
+    return f"Column '{meta.name}' has values that no one type of column holds: it is JSON text."
 
 
 def _chunks(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from pipelines.exporters.report import ExportError
+from pipelines.exporters.report import ImpossibleExport
 
 MANIFEST: Final = "export.manifest.json"
 CARD: Final = "README.md"
@@ -42,11 +42,13 @@ def side_files(split: str, data_sha256: str) -> dict[str, Any]:
 
 
 def check_target(folder: Path) -> None:
-    """Raise ExportError unless `folder` is absent, empty, or wholly an earlier export."""
+    """Raise ImpossibleExport unless `folder` is absent, empty, or wholly an earlier export."""
     if not folder.exists() and not folder.is_symlink():
         return
     if not folder.is_dir():
-        raise ExportError(f"{folder} is a file; the format hf needs a folder. Choose another path.")
+        raise ImpossibleExport(
+            f"{folder} is a file; the format hf needs a folder. Choose another path."
+        )
     there = {path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
     if not there:
         return
@@ -57,7 +59,7 @@ def check_target(folder: Path) -> None:
     )
     if foreign:
         names = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
-        raise ExportError(
+        raise ImpossibleExport(
             f"{folder} holds files that no export of winnow's wrote ({names}), and the export "
             f"would replace the folder. Move them away or choose another path."
         )

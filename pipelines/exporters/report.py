@@ -10,6 +10,10 @@ class ExportError(Exception):
     """The export was not written. Earlier exports are as they were."""
 
 
+class ImpossibleExport(ExportError):
+    """What is asked for cannot be: another path, format or row type is needed."""
+
+
 @dataclass(frozen=True)
 class ExportedFile:
     """One file of an export. `name` is relative to the folder that the export's path is in."""

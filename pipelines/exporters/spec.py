@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     ConfigDict,
@@ -13,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipelines.paths import from_home
 from schemas.rows import RowType
 
 COMPRESSIONS: Final = (".gz", ".zst")
@@ -64,7 +66,7 @@ class _Export(BaseModel, frozen=True, extra="forbid"):
     is `clean.jsonl.manifest.json` either way.
     """
 
-    path: Path
+    path: Annotated[Path, AfterValidator(from_home)]
     split: Split | None = None
     row_type: RowType | None = Field(
         default=None, description="Which rows to write, where the set holds several types."

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipelines.readers.building import RowBuilder, content_ids
 from pipelines.readers.byte_chunks import Position
 from pipelines.readers.failures import Failures
-from pipelines.readers.formats.detection import SAMPLE, Found, find_format
+from pipelines.readers.formats.detection import SAMPLE, Found, check_there, find_format
 from pipelines.readers.formats.fields import MISSING, InexactError, RecordError, peek, wrong_type
 from pipelines.readers.inputs import Input, Reading
 from pipelines.readers.occurrences import Numbers, Occurrences
@@ -102,6 +102,8 @@ class FileImport:
     def _format(self, sample: list[dict[str, Any]]) -> Found | None:
         source = self._source
         found = find_format(self._file.name, sample, source.format, source.columns)
+        if source.id is not None:
+            check_there(self._file.name, sample, (source.id,), "id:")
         if found and source.row_type not in (None, found.row_type):
             raise SourceError(
                 f"{self._file.name} holds {found.row_type} rows ({found.name}); "
@@ -126,21 +128,26 @@ class FileImport:
         """Collect one row; returns its bytes, roughly."""
         if self._convert is None:
             raise AssertionError("a sound record in a file without any")
-        name = None if self._source.id is None else _id(value, self._source.id)
         rest = value if raw else dict(value)  # converters take out what they use
         try:
+            name = self._name(rest)
             values = self._convert(rest)
             meta = _meta(rest) if rest else "{}"
         except InexactError:
             rest = parse_exactly(raw)
             if type(rest) is not dict:
                 raise RecordError(rest.reason, rest.error) from None
+            name = self._name(rest)
             values = self._convert(rest)
             meta = _meta(rest)
         self._builder.add((line - 1, values, meta))
         if name is not None:
             self._ids.append((name, raw or compact(value).encode()))
         return len(raw) or _size(values) + len(meta)
+
+    def _name(self, record: dict[str, Any]) -> str | None:
+        """The row's own id; None where the source names no column for it."""
+        return None if self._source.id is None else _id(record, self._source.id)
 
     def _flush(self, writer: TableWriter, parts: "_Behind") -> None:
         """Write what has been collected."""
@@ -237,6 +244,8 @@ def _id(record: dict[str, Any], column: str) -> str:
         raise RecordError(
             "null_field", f"the id in '{column}' is {'null' if value is None else 'empty'}"
         )
+    if type(value) is float and inexact(value):
+        raise InexactError
     if type(value) is not str and type(value) is not int:
         raise wrong_type(column, value, "a text or an integer as id")
     return str(value)

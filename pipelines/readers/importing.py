@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from pipelines.readers.file_import import FileImport, Progress, SeenBefore, id_keys
 from pipelines.readers.hub import open_hub
 from pipelines.readers.inputs import Input, find_files
 from pipelines.readers.source import FileSource, HubSource, described
+from pipelines.store.parts import read_part
 from pipelines.store.tables import Table, open_table
 from pipelines.store.workspace import Workspace
 from schemas.ids import digest
@@ -90,7 +90,7 @@ class _Earlier:
     def seen(self) -> SeenBefore:
         for number, table in self.skipped:
             for part in table.parts:
-                rows = pq.read_table(part, columns=["place", "id" if self.named else "content"])
+                rows = read_part(part, ["place", "id" if self.named else "content"])
                 values = rows.column(1).to_pylist()
                 keys = id_keys(values) if self.named else b"".join(values)
                 self.known.add(keys, number, rows["place"].to_numpy().astype(np.int64))

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
+from pipelines.paths import from_home
 from pipelines.readers.arrow_tables import ArrowReader
 from pipelines.readers.byte_chunks import BreakError, Position, chunks
 from pipelines.readers.delimited import read_delimited
@@ -135,12 +136,12 @@ def find_files(source: FileSource) -> list[FileInput]:
 
 
 def _expanded(given: str) -> list[FileInput]:
-    path = Path(given)
+    path = from_home(Path(given))
     if path.is_file():
         return [FileInput(_name(path, path.parent), path)]
     if path.is_dir():
         return [FileInput(_name(file, path.parent), file) for file in _saved(path)]
-    pure = PurePath(given)
+    pure = PurePath(path)
     wild = next((n for n, part in enumerate(pure.parts) if set(part) & set("*?[")), None)
     if wild is None:
         raise SourceError(_nowhere(given))

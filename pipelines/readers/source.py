@@ -76,7 +76,7 @@ class _Reading(BaseModel, frozen=True, extra="forbid"):
 class FileSource(_Reading, frozen=True, extra="forbid"):
     """Files: jsonl, JSON array, csv, tsv (also .gz and .zst), parquet, folders of `datasets`."""
 
-    path: str | tuple[str, ...] = Field(
+    path: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         description="File, folder or glob, or a list of them; relative to the current directory. "
         "Files of a glob or folder come in order of their names."
     )

@@ -2,7 +2,8 @@
 
 A chunk that raises is halved until only the row that raises is left; that row is failed with the
 error and the others get their scores. Before a row is blamed, the engines must still answer a
-request that is known to be good; an engine that is gone stops the run and fails nothing.
+request that is known to be good; an engine that is gone stops the run and fails nothing. When all
+rows of a chunk fail alike, the stage must still score a row that it has scored before.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.engines.errors import ModelUnavailable
 from pipelines.runner.errors import RunStopped
 from pipelines.store.scores import ERROR, KEY
 from schemas.canonical import canonical
@@ -26,22 +28,36 @@ TRANSIENT: Final = (EngineError, ConnectionError, TimeoutError, MemoryError)
 # When this many rows of a chunk, alone, have failed with one error and none has succeeded, as many
 # others, spread over the chunk, are tried before the rest: a broken stage is found out early.
 ALIKE: Final = 16
+UNSOUND: Final = "is null or not finite"
 
 
 @dataclass
 class ChunkScorer:
-    """Scores chunks of one stage. `probe` raises EngineError when an engine no longer answers."""
+    """Scores chunks of one stage.
+
+    probe      raises EngineError when an engine no longer answers
+    sound_row  a row (of `reads` and `key`) that has its scores already; None where there is none
+    """
 
     stage: Stage
     ctx: Context
     probe: Callable[[], None]
+    sound_row: Callable[[], pa.Table | None] = lambda: None
 
     def score(self, rows: pa.Table) -> pa.Table:
         """key, error and the score columns, for each of `rows`, in order.
 
-        Raises RunStopped when the engine is gone or all rows fail alike.
+        Raises RunStopped when the engine is gone or all rows fail alike, ModelUnavailable when it
+        cannot be opened.
         """
-        return pa.concat_tables(_Attempt(self, rows).records(), promote_options="permissive")
+        # Failed rows come without scores and get nulls of the very types that the others have:
+        # a vector's size only the model knows.
+        records = pa.concat_tables(_Attempt(self, rows).records(), promote_options="default")
+        for column in self.stage.scores():
+            if column.name not in records.column_names:  # no row has scores
+                nulls = pa.nulls(records.num_rows, column.type)
+                records = records.append_column(column.name, nulls)
+        return records
 
     def once(self, rows: pa.Table) -> pa.Table:
         """One call of the stage's `score`, checked against what it promised."""
@@ -68,8 +84,13 @@ class _Attempt:
 
     def records(self) -> list[pa.Table]:
         records = self._halves(self.chunk)
-        if not self.scored and len(self.poison) > 1 and len(set(self.poison)) == 1:
-            raise self._not_the_rows()
+        errors = {text for part in records for text in part[ERROR].to_pylist()}
+        if self.chunk.num_rows > 1 and len(errors) == 1:
+            (error,) = errors
+            # What the stage says of its rows itself (a prompt that is too long) is its judgement.
+            broken = error in self.poison or (error is not None and error.endswith(UNSOUND))
+            if broken and not self._scores_a_sound_row():
+                raise self._not_the_rows(error)
         return records
 
     def _halves(self, rows: pa.Table) -> list[pa.Table]:
@@ -95,14 +116,10 @@ class _Attempt:
     def _blame(self, row: pa.Table, error: Exception) -> pa.Table:
         text = _text(error)
         self.poison.append(text)
-        if not self.scored and len(self.poison) == ALIKE and self._spread_fails_alike():
-            raise self._not_the_rows()
-        empty = self.scorer.stage.scores().empty_table()
-        nulls = [pa.nulls(1, field.type) for field in empty.schema]
-        return pa.table(
-            [row[KEY], pa.array([text], pa.string()), *nulls],
-            names=[KEY, ERROR, *empty.column_names],
-        )
+        early = not self.scored and len(self.poison) == ALIKE
+        if early and self._spread_fails_alike() and not self._scores_a_sound_row():
+            raise self._not_the_rows(text)
+        return pa.table([row[KEY], pa.array([text], pa.string())], names=[KEY, ERROR])
 
     def _spread_fails_alike(self) -> bool:
         step = max(1, self.chunk.num_rows // ALIKE)
@@ -117,10 +134,23 @@ class _Attempt:
             return False
         return len(set(self.poison)) == 1
 
-    def _not_the_rows(self) -> RunStopped:
+    def _scores_a_sound_row(self) -> bool:
+        """Whether a row that was scored before can be scored now: then it is these rows' fault."""
+        row = self.scorer.sound_row()
+        if row is None:
+            return False
+        try:
+            self.scorer.once(row)
+        except (RunStopped, *TRANSIENT) as error:
+            raise _stopped(self.scorer.stage, error) from error
+        except Exception:  # noqa: BLE001 - as above
+            return False
+        return True
+
+    def _not_the_rows(self, error: str) -> RunStopped:
         return RunStopped(
             f"{self.scorer.stage.label}: all rows of a chunk fail alike: it is not the rows. "
-            f"No row was failed. The error: {self.poison[0]}"
+            f"No row was failed. The error: {error}"
         )
 
 
@@ -133,7 +163,7 @@ def _errors(scored: pa.Table, checked: pa.Table) -> pa.ChunkedArray:
     for name in checked.column_names:
         bad = unsound(checked[name])
         if bad is not None:
-            text = pa.scalar(f"the score '{name}' is null or not finite")
+            text = pa.scalar(f"the score '{name}' {UNSOUND}")
             error = pc.coalesce(error, pc.if_else(bad, text, pa.scalar(None, pa.string())))
     return error
 
@@ -156,15 +186,10 @@ def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _stopped(stage: Stage, error: BaseException) -> RunStopped:
-    if isinstance(error, RunStopped):
+def _stopped(stage: Stage, error: BaseException) -> Exception:
+    if isinstance(error, RunStopped | ModelUnavailable):
         return error
     return RunStopped(
         f"{stage.label} stopped: {type(error).__name__}: {error}\n"
         "Nothing was failed and what was scored is kept: the same command goes on from there."
     )
-
-
-def count_errors(records: pa.Table) -> int:
-    """How many of the records are errors."""
-    return int(pc.sum(pc.is_valid(records[ERROR])).as_py() or 0)

@@ -1,8 +1,10 @@
 """Rows that a stage makes: stamped with ids, lineage and places, and stored as a table.
 
-A created table is named by what it was made from, so rows are made once.
+A created table is named by what it was made from: the stage, the tables of the run so far, and what
+the stage decided. So rows are made once.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 import polars as pl
@@ -14,6 +16,7 @@ from pipelines.runner.rowset import RowSet
 from pipelines.store.tables import Table, open_table, writing
 from pipelines.store.workspace import Workspace
 from schemas.canonical import canonical
+from schemas.errors import ContractError
 from schemas.ids import content_of, created_row_id, digest
 from schemas.rows import CONTENT, RowType, row_schema
 from stages.base import Stage
@@ -24,7 +27,7 @@ SAMPLE = "sample"
 
 @dataclass(frozen=True)
 class Creating:
-    """Makes the new rows of one stage. `key` names its scores or, without any, its config."""
+    """Makes the new rows of one stage. `key` is its `keys.creating_key`."""
 
     stage: Stage
     row_type: RowType
@@ -39,7 +42,10 @@ class Creating:
         if type(stage).create is Stage.create and type(stage).gather is Stage.gather:
             return None
         verdicts = decision.verdicts
-        key = digest(self.key, stage.label, verdicts["id"].to_pylist(), _decided(verdicts)).hex()
+        tables = [
+            table.key for table in self.rows.tables
+        ]  # ids need not change with what they name
+        key = digest(self.key, tables, verdicts["id"].to_pylist(), _decided(verdicts)).hex()
         found = open_table(self.workspace, key)
         if found is not None:
             return found
@@ -93,11 +99,19 @@ def _decided(verdicts: pa.Table) -> list[list[str | None]]:
 
 
 def _stamped(stage: Stage, row_type: RowType, new: pa.Table, places: dict[str, int]) -> pa.Table:
-    """The new rows with id, place, content, source and meta, by (parent's place, sample)."""
+    """The new rows with id, place, content, source and meta, by (parents' places, sample).
+
+    Raises ContractError when two rows of the same parents bear the same sample number.
+    """
     rows = new.to_pylist()
-    rows.sort(
-        key=lambda row: (places.get(row["parents"][0], -1) if row["parents"] else -1, row[SAMPLE])
-    )
+    rows.sort(key=lambda row: ([places.get(one, -1) for one in row["parents"]], row[SAMPLE]))
+    named = Counter((*row["parents"], row[SAMPLE]) for row in rows)
+    repeated = [name for name, count in named.items() if count > 1]
+    if repeated:
+        raise ContractError(
+            f"the table that {stage.label} creates",
+            [f"parents and sample {name} stand there {named[name]} times" for name in repeated[:5]],
+        )
     stamped = [
         {
             **{name: row[name] for name in (*CONTENT[row_type], "parents")},

@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from fractions import Fraction
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 
 from pipelines.engines.config import identity
+from pipelines.engines.errors import ModelUnavailable
 from pipelines.engines.opening import open_engine, open_neighbours
 from pipelines.exporters.export import write_export
 from pipelines.recipe import Recipe
@@ -27,6 +28,7 @@ from pipelines.runner.creating import Creating
 from pipelines.runner.deciding import Deciding
 from pipelines.runner.errors import RunStopped, TooManyFailed
 from pipelines.runner.importing import Importing
+from pipelines.runner.keys import creating_key
 from pipelines.runner.models import Models
 from pipelines.runner.outcome import Effort, Outcome, StageOutcome
 from pipelines.runner.plan import Plan, PlannedStage, make_plan
@@ -86,17 +88,24 @@ class Curation:
         manifest = self.folder.manifest()
         if manifest is not None and self._restore(manifest):
             self.outcome.reused = True
+            write_views(self.folder, self.rows.tables, self.outcome.stages)  # it may have moved
             return True
         self.folder.write_verdicts(0, "import", step.ledger(tables))
         return False
 
     def run_stage(self, planned: PlannedStage) -> StageOutcome:
-        """Score what is missing, decide, create. Raises RunStopped when an engine is gone."""
+        """Score what is missing, decide, create.
+
+        Raises RunStopped when an engine is gone and ModelUnavailable when it cannot be opened.
+        """
         clock = time.monotonic()
         before = self.models.usage()
         computed = 0
         try:
             outcome, computed = self._run_stage(planned)
+        except ModelUnavailable:
+            self.models.close()  # the recipe or the machine is at fault: no use to try again
+            raise
         except EngineError as error:
             self.models.close()
             raise RunStopped(f"{planned.stage.label} stopped: {error}") from error
@@ -106,7 +115,7 @@ class Curation:
         finally:  # what a step took counts even when it does not end
             usage = self.models.usage().minus(before)
             effort = Effort(time.monotonic() - clock, computed, usage)
-            self.outcome.efforts[planned.stage.label] = effort
+            self.outcome.add_effort(planned.stage.label, effort)
         self.outcome.stages.append(outcome)
         self.progress.finish(_summary(outcome))
         return outcome
@@ -162,7 +171,8 @@ class Curation:
     def check_failed(self) -> None:
         """Raise TooManyFailed when the share of failed rows is above `max_failed`."""
         failed, records = self.outcome.failed, self.outcome.records
-        if failed <= self.recipe.max_failed * records:
+        # Exactly: 0.29 * 100 is less than 29.
+        if failed <= Fraction(repr(self.recipe.max_failed)) * records:
             return
         raise TooManyFailed(
             f"{failed} of {records} rows failed, more than max_failed: {self.recipe.max_failed} "
@@ -186,7 +196,12 @@ class Curation:
         decision = Deciding(stage, row_type, self.rows, scored, self.scored, deciding).run()
         self.folder.write_verdicts(planned.number, stage.label, decision.verdicts)
         created = Creating(
-            stage, row_type, self.rows, self.workspace, ctx, planned.scoring_key
+            stage,
+            row_type,
+            self.rows,
+            self.workspace,
+            ctx,
+            creating_key(stage, self.plan.identities, self.recipe.seed),
         ).run(decision)
         self._apply(planned, decision.verdicts)
         counts = decision.counts
@@ -207,33 +222,32 @@ class Curation:
 
     def _apply(self, planned: PlannedStage, verdicts: pa.Table) -> None:
         """Take the rows that are gone out of the set; flagged ones flow on."""
-        gone = pl.DataFrame(verdicts.select(["place", "verdict"])).filter(
-            pl.col("verdict") == "fail"
-            if planned.stage.on_drop == "flag"
-            else pl.col("verdict") != "keep"
-        )
-        self.rows.remove(planned.row_type, gone["place"].to_numpy())
+        flagging = planned.stage.on_drop == "flag"
+        self.rows.apply(planned.row_type, verdicts, flagging=flagging)
 
     def _restore(self, manifest: dict[str, Any]) -> bool:
-        """Take rows and counts from a finished run; False when part of it is missing on disk."""
+        """Take rows and counts from a finished run; False, and nothing taken, when part of it is
+        missing or damaged on disk.
+        """
         outcomes = [StageOutcome.from_manifest(entry) for entry in manifest["stages"]]
-        restored: list[pa.Table] = []
-        for planned in self.plan.stages:
-            path = self.folder.verdicts_path(planned.number, planned.stage.label)
-            if not path.exists():
-                return False
-            restored.append(pl.read_parquet(path, columns=["place", "verdict"]).to_arrow())
-        for planned, outcome, verdicts in zip(
-            self.plan.stages, outcomes[1:], restored, strict=True
-        ):
-            self._apply(planned, verdicts)
-            if outcome.created:
-                created = open_table(self.workspace, outcome.created)
-                if created is None:
-                    return False
-                self.rows.add(created)
+        ledgers = [self.folder.read_verdicts(n, one.stage) for n, one in enumerate(outcomes)]
+        verdicts = [found for found in ledgers if found is not None]
+        making = [one.created for one in outcomes if one.created]
+        created = [found for key in making if (found := open_table(self.workspace, key))]
+        whole = len(verdicts) == len(outcomes) and len(created) == len(making)
+        if not whole or not all(_parts_are_there(self.workspace, one) for one in outcomes):
+            return False
+        for planned, decided in zip(self.plan.stages, verdicts[1:], strict=True):
+            self._apply(planned, decided)
+        for table in created:
+            self.rows.add(table)
         self.outcome.stages = outcomes
         return True
+
+
+def _parts_are_there(workspace: Workspace, outcome: StageOutcome) -> bool:
+    folder = workspace.scores_of(outcome.scoring_key)
+    return all((folder / part).exists() for part in outcome.parts)
 
 
 def _summary(outcome: StageOutcome) -> str:

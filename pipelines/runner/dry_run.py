@@ -139,7 +139,7 @@ class DryRun:
         stage = planned.stage
         if not planned.scoring_key or planned.row_type not in self.rows.row_types():
             return _NOTHING
-        sources = {name.rpartition(".")[0] for name in stage.reads() if is_score(name, stage)}
+        sources = {name.rpartition(".")[0] for name in stage.reads() if is_score(name)}
         if not sources <= self.scored.keys():
             return None
         scoring = self._scoring(planned)
@@ -170,10 +170,8 @@ class DryRun:
             return
         scored = self.scored.get(stage.label)
         decision = Deciding(stage, planned.row_type, self.rows, scored, self.scored, self.ctx).run()
-        verdicts = pl.DataFrame(decision.verdicts.select(["place", "verdict"]))
         flagging = stage.on_drop == "flag"
-        gone = pl.col("verdict") == "fail" if flagging else pl.col("verdict") != "keep"
-        self.rows.remove(planned.row_type, verdicts.filter(gone)["place"].to_numpy())
+        self.rows.apply(planned.row_type, decision.verdicts, flagging=flagging)
         if _creates(stage):
             self.exact = False  # rows that it makes are not counted
 

@@ -2,6 +2,8 @@
 
 Exception
   RunStopped         the work is not at fault: mend the engine or the disk, run it again
+  ModelUnavailable   a model cannot be opened: install it, or change the recipe
+                     (pipelines/engines/errors.py)
   TooManyFailed      the rows are at fault: look at them, or raise max_failed
   RecipeError        the recipe (or an argument) is at fault: change it   (pipelines/recipe.py)
   ConservationError  a stage is at fault                                  (conservation.py)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipelines.readers.importing import import_source
 from pipelines.readers.source import Source
 from pipelines.runner.outcome import Effort, StageOutcome
 from pipelines.runner.progress import Progress
 from pipelines.runner.rowset import PLACES_PER_TABLE
+from pipelines.store.parts import read_part
 from pipelines.store.tables import Table
 from pipelines.store.workspace import Workspace
 from schemas.ledger import VERDICTS, Counts
@@ -38,7 +38,7 @@ class Importing:
         failed = sum(table.failed for table in tables)
         reasons: dict[str, int] = {}
         for table in tables:
-            for entry in pc.value_counts(pq.read_table(table.failures)["reason"]).to_pylist():
+            for entry in pc.value_counts(read_part(table.failures)["reason"]).to_pylist():
                 reasons[entry["values"]] = reasons.get(entry["values"], 0) + entry["counts"]
         kinds = "+".join(dict.fromkeys(table.row_type for table in tables))
         counts = Counts(rows_in=rows + failed, kept=rows, dropped=0, failed=failed)
@@ -50,7 +50,7 @@ class Importing:
         """The records that gave no row, with the places of the run."""
         failed = [VERDICTS.empty_table()]
         for number, table in enumerate(tables):
-            part = pq.read_table(table.failures)
+            part = read_part(table.failures)
             place = pc.add(part["place"], number * PLACES_PER_TABLE)
             failed.append(part.set_column(part.column_names.index("place"), "place", place))
         return pa.concat_tables(failed)

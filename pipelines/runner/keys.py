@@ -20,6 +20,13 @@ def scoring_key(stage: Stage, identities: Mapping[str, Any], seed: int) -> str:
     return digest(stage.kind, stage.version, stage.scoring_config(), engines, seed).hex()
 
 
+def creating_key(stage: Stage, identities: Mapping[str, Any], seed: int) -> str:
+    """Names what a stage makes of given rows: all of its config that can change the new rows."""
+    engines = [identities[need.model] for need in stage.needs()]
+    config = stage.model_dump(mode="json", exclude={*stage.model_roles, "on_drop", "chunk_rows"})
+    return digest("created", stage.version, config, engines, seed).hex()
+
+
 def reads_content_only(stage: Stage, row_type: RowType) -> bool:
     """Whether the row's own content key can serve as the stage's row key."""
     return set(stage.reads()) <= set(CONTENT[row_type])
@@ -27,11 +34,11 @@ def reads_content_only(stage: Stage, row_type: RowType) -> bool:
 
 def row_columns(stage: Stage) -> tuple[str, ...]:
     """The row columns that `reads` needs; `meta.x` needs `meta`."""
-    names = [name for name in stage.reads() if not is_score(name, stage)]
+    names = [name for name in stage.reads() if not is_score(name)]
     return tuple(dict.fromkeys("meta" if name.startswith("meta.") else name for name in names))
 
 
-def is_score(name: str, stage: Stage) -> bool:
+def is_score(name: str) -> bool:
     """Whether `name` is a score column of an earlier stage ("clear.propose.candidate")."""
     return "." in name and not name.startswith("meta.")
 

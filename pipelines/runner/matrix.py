@@ -9,9 +9,9 @@ import tempfile
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow.parquet as pq
 
 from pipelines.runner.scoring import Scored
+from pipelines.store.parts import read_part
 from pipelines.store.scores import ERROR, KEY
 
 
@@ -25,7 +25,7 @@ def fill_matrix(scored: Scored, keys: pl.DataFrame, column: str) -> npt.NDArray[
     filled = np.zeros(keys.height, bool)
     matrix: npt.NDArray[np.float16] | None = None
     for name in scored.parts:
-        part = pq.read_table(scored.store.folder / name, columns=[KEY, ERROR, column])
+        part = read_part(scored.store.folder / name, [KEY, ERROR, column])
         here = pl.DataFrame(
             {KEY: pl.Series(part[KEY]), "failed": pl.Series(part[ERROR]).is_not_null()}
         )

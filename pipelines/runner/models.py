@@ -33,12 +33,10 @@ class Models:
 
     def usage(self) -> Usage:
         """What all engines have done since this object was made."""
-        total = self.closed_usage.copy()
+        total = self.closed_usage
         for engine in self.opened.values():
-            total.calls += engine.usage.calls
-            total.prompt_tokens += engine.usage.prompt_tokens
-            total.completion_tokens += engine.usage.completion_tokens
-        return total
+            total = total.plus(engine.usage)
+        return total.copy()
 
     def close(self) -> None:
         """Close all engines; the next request opens them anew."""

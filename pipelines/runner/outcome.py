@@ -60,6 +60,13 @@ class Effort:
     scored: int = 0
     usage: Usage = field(default_factory=Usage)
 
+    def plus(self, other: "Effort") -> "Effort":
+        return Effort(
+            self.seconds + other.seconds,
+            self.scored + other.scored,
+            self.usage.plus(other.usage),
+        )
+
     def as_json(self) -> dict[str, Any]:
         return {
             "seconds": round(self.seconds, 3),
@@ -81,6 +88,10 @@ class Outcome:
     efforts: dict[str, Effort] = field(default_factory=dict)
     exports: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
+
+    def add_effort(self, step: str, effort: Effort) -> None:
+        """A step that is tried again has taken what all its tries took."""
+        self.efforts[step] = self.efforts.get(step, Effort()).plus(effort)
 
     @property
     def failed(self) -> int:

@@ -32,7 +32,7 @@ def run_manifest(
 ) -> dict[str, Any]:
     return {
         "run_id": plan.run_id,
-        "recipe": recipe.model_dump(mode="json", exclude=NOT_THE_RUN, exclude_defaults=True),
+        "recipe": recipe.model_dump(mode="json", exclude=NOT_THE_RUN),
         "limit": limit,
         "seed": recipe.seed,
         "engines": dict(plan.identities),

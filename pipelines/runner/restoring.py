@@ -1,7 +1,5 @@
 """The rows of a finished run, from its manifest alone."""
 
-import polars as pl
-
 from pipelines.runner.rowset import RowSet
 from pipelines.store.runs import RunFolder
 from pipelines.store.tables import open_table
@@ -27,10 +25,11 @@ def rows_of(folder: RunFolder) -> RowSet:
     for number, stage in enumerate(manifest["stages"]):
         if not number:
             continue  # the import's ledger holds records that gave no row
-        ledger = pl.read_parquet(
-            folder.verdicts_path(number, stage["stage"]), columns=["place", "verdict"]
-        )
-        flagging = stage["counts"]["flagged"] > 0
-        gone = pl.col("verdict") == "fail" if flagging else pl.col("verdict") != "keep"
-        rows.remove(stage["row_type"], ledger.filter(gone)["place"].to_numpy())
+        verdicts = folder.read_verdicts(number, stage["stage"])
+        if verdicts is None:
+            raise FileNotFoundError(
+                f"run {folder.run_id} lacks the verdicts of {stage['stage']}; run its recipe again"
+            )
+        # Nothing is flagged but what a stage with `on_drop: flag` drops.
+        rows.apply(stage["row_type"], verdicts, flagging=stage["counts"]["flagged"] > 0)
     return rows

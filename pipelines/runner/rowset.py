@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from pipelines.store.parts import read_part
 from pipelines.store.tables import Table
 from schemas.rows import ROW_TYPES, RowType, row_schema
 
@@ -47,6 +47,12 @@ class RowSet:
         if places.size:
             self.gone.setdefault(row_type, []).append(places)
 
+    def apply(self, row_type: RowType, verdicts: pa.Table, *, flagging: bool) -> None:
+        """Take out what these verdicts (place, verdict) failed and, unless `flagging`, dropped."""
+        verdict = pl.Series(verdicts["verdict"])
+        gone = verdict == "fail" if flagging else verdict != "keep"
+        self.remove(row_type, verdicts["place"].to_numpy()[gone.to_numpy()])
+
     def removed(self, row_type: RowType) -> Places:
         """Sorted places of all rows of the type that are gone."""
         parts = self.gone.get(row_type, [])
@@ -75,11 +81,11 @@ class RowSet:
         wanted = list(dict.fromkeys(["place", *columns]))
         for offset, table in self._of(row_type):
             for part in table.parts:
-                here = pq.read_table(part, columns=["place"])["place"].to_numpy() + offset
+                here = read_part(part, ["place"])["place"].to_numpy() + offset
                 chosen = np.flatnonzero(_among(here, places))
                 if not chosen.size:
                     continue
-                rows = pq.read_table(part, columns=wanted, use_threads=False)
+                rows = read_part(part, wanted)
                 if chosen.size < here.size:
                     rows = rows.take(chosen)
                 at = rows.column_names.index("place")

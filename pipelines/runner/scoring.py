@@ -92,7 +92,9 @@ class Scoring:
         missing = _missing(keys, index, retry_failed)
         self.progress.start(self.stage.label, keys.height, keys.height - missing.height, "rows")
         before = self.models.usage()
-        scorer = ChunkScorer(self.stage.for_scoring(), self.ctx, self.models.probe)
+        scorer = ChunkScorer(
+            self.stage.for_scoring(), self.ctx, self.models.probe, lambda: self._sound_row(keys)
+        )
         written = set()
         for chunk in self._chunks(missing):
             written.add(self.store.append(scorer.score(chunk), retry=retry_failed))
@@ -100,6 +102,12 @@ class Scoring:
         used = index.join(keys.select(KEY), on=KEY, how="semi")["part"].unique()
         parts = tuple(sorted(written | {names[number] for number in used}))
         return Scored(keys, self.store, parts, missing.height)
+
+    def _sound_row(self, keys: pl.DataFrame) -> pa.Table | None:
+        """The first row that has scores, as `score` sees it; None when no row has any."""
+        index = self.store.index(self.store.part_names()).filter(~pl.col("failed"))
+        sound = keys.join(index, on=KEY, how="semi", maintain_order="left").head(1)
+        return next(self._chunks(sound), None)
 
     def _chunks(self, missing: pl.DataFrame) -> Iterator[pa.Table]:
         """Tables of `reads` and `key`, each of exactly `chunk_rows` rows but the last."""
@@ -127,7 +135,7 @@ class Scoring:
         for batch in read_ahead(self.rows.batches(self.row_type, columns, places)):
             rows = with_meta_fields(batch, reads)
             for name in reads:
-                if is_score(name, self.stage):
+                if is_score(name):
                     rows = rows.append_column(name, self._earlier_column(name, rows))
             key = row_keys(rows, reads) if own_key else batch["content"]
             yield rows.select([PLACE, *reads]).append_column(KEY, key)

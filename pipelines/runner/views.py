@@ -7,9 +7,11 @@ dropped, failed     what went, with stage, reason and evidence beside the row
 scores_<stage>      id and the score columns (clear.filter is scores_clear_filter)
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.runner.outcome import StageOutcome
@@ -74,12 +76,24 @@ def _rows(tables: Sequence[Table]) -> str:
         offset = number * PLACES_PER_TABLE
         selects.append(
             f"SELECT * REPLACE (place + {offset} AS place), '{table.row_type}' AS type "
-            f"FROM read_parquet({_list(table.parts)})"
+            f"FROM {_parquet(table.parts)}"
         )
     if not selects:
-        columns = ", ".join(f"NULL::VARCHAR AS {name}" for name in row_schema("instruction").names)
+        schema = row_schema("instruction")
+        columns = ", ".join(f"NULL::{_sql_type(one.type)} AS {one.name}" for one in schema)
         selects.append(f"SELECT {columns}, 'instruction' AS type WHERE false")
     return _view("rows", " UNION ALL BY NAME ".join(selects))
+
+
+def _sql_type(kind: pa.DataType) -> str:
+    """DuckDB's name of a type that the canonical columns have."""
+    if pa.types.is_list(kind):
+        return f"{_sql_type(kind.value_type)}[]"
+    if pa.types.is_struct(kind):
+        return f"STRUCT({', '.join(f'{one.name} {_sql_type(one.type)}' for one in kind)})"
+    if pa.types.is_fixed_size_binary(kind):
+        return "BLOB"
+    return {"string": "VARCHAR", "int64": "BIGINT", "bool": "BOOLEAN"}[str(kind)]
 
 
 def _verdicts(folder: RunFolder, stages: Sequence[StageOutcome]) -> str:
@@ -89,7 +103,7 @@ def _verdicts(folder: RunFolder, stages: Sequence[StageOutcome]) -> str:
         flagged = "verdict = 'drop'" if stage.counts.flagged else "false"
         selects.append(
             f"SELECT {number} AS step, '{stage.stage}' AS stage, *, {flagged} AS flagged "
-            f"FROM read_parquet({_list([path])})"
+            f"FROM {_parquet([path])}"
         )
     return _view("verdicts", " UNION ALL BY NAME ".join(selects))
 
@@ -102,7 +116,7 @@ def _scores(folder: RunFolder, number: int, stage: StageOutcome) -> str:
     parts = [store.folder / part for part in stage.parts]
     verdicts = (folder.path / verdicts_name(number, stage.stage)).resolve()
     keyed = "key" in pq.read_schema(verdicts).names
-    here = f"read_parquet({_list([verdicts])})"
+    here = _parquet([verdicts])
     ids = (
         f"SELECT id, key FROM {here}"
         if keyed
@@ -110,7 +124,7 @@ def _scores(folder: RunFolder, number: int, stage: StageOutcome) -> str:
     )
     # One record per key: with scores before with an error, then the first part by name.
     best = (
-        f"SELECT * EXCLUDE (filename) FROM read_parquet({_list(parts)}, filename=true) "
+        f"SELECT * EXCLUDE (filename) FROM {_parquet(parts, 'filename=true')} "
         "QUALIFY row_number() OVER (PARTITION BY key ORDER BY error IS NOT NULL, filename) = 1"
     )
     return _view(
@@ -122,6 +136,18 @@ def _view(name: str, select: str) -> str:
     return f"CREATE OR REPLACE VIEW {name} AS {select};"
 
 
+def _parquet(paths: Sequence[Path], *options: str) -> str:
+    """DuckDB's read of just these files, whatever their folders are called."""
+    # A folder like `lang=en` would become a column.
+    given = ", ".join([_list(paths), "hive_partitioning=false", *options])
+    return f"read_parquet({given})"
+
+
 def _list(paths: Sequence[Path]) -> str:
-    quoted = ", ".join("'" + str(path.resolve()).replace("'", "''") + "'" for path in paths)
-    return f"[{quoted}]"
+    return "[" + ", ".join(_quoted(path.resolve()) for path in paths) + "]"
+
+
+def _quoted(path: Path) -> str:
+    # In brackets, the signs of a pattern mean themselves.
+    plain = re.sub(r"[\[*?]", r"[\g<0>]", str(path))
+    return "'" + plain.replace("'", "''") + "'"

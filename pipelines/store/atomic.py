@@ -94,7 +94,7 @@ def sweep(root: Path, alive: Callable[[int], bool] | None = None) -> int:
     alive = alive or process_alive
     here = socket.gethostname()
     removed = 0
-    for path in root.rglob(f"{TEMPORARY}*"):
+    for path in _temporary(root):
         owner = path.name.removeprefix(TEMPORARY)
         if owner.startswith(f"{here}-"):
             process = owner.removeprefix(f"{here}-").split("-", 1)[0]
@@ -108,6 +108,22 @@ def sweep(root: Path, alive: Callable[[int], bool] | None = None) -> int:
             path.unlink(missing_ok=True)
         removed += 1
     return removed
+
+
+def _temporary(root: Path) -> Iterator[Path]:
+    # Not rglob, which fails when another process renames a folder under its eyes.
+    for folder, folders, files in os.walk(root):
+        for name in [*folders, *files]:
+            if name.startswith(TEMPORARY):
+                yield Path(folder, name)
+        folders[:] = [name for name in folders if not name.startswith(TEMPORARY)]
+
+
+def remove_folder(folder: Path) -> None:
+    """Out of sight in one step, so that nobody ever finds half of it; then off the disk."""
+    unwanted = temporary_beside(folder)
+    folder.rename(unwanted)
+    shutil.rmtree(unwanted)
 
 
 def process_alive(process: int) -> bool:

@@ -5,14 +5,13 @@ name. Everything else goes, except what may be in use: whatever a process at wor
 (`pipelines.store.uses`), and whatever is younger than a day.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pipelines.store.atomic import process_alive, sweep, temporary_beside
+from pipelines.store.atomic import process_alive, remove_folder, sweep
 from pipelines.store.manifest import read_manifest
 from pipelines.store.runs import RunFolder, all_runs
 from pipelines.store.uses import NAME as USES
@@ -133,13 +132,9 @@ class Collector:
         return self.now() - path.stat().st_mtime < YOUNG_S
 
     def _remove_folder(self, folder: Path, freed: Freed) -> None:
-        """Out of sight in one step, so that nobody ever finds half of it; then off the disk."""
         freed.bytes += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        if self.dry:
-            return
-        unwanted = temporary_beside(folder)
-        folder.rename(unwanted)
-        shutil.rmtree(unwanted)
+        if not self.dry:
+            remove_folder(folder)
 
 
 def _folders(root: Path) -> Iterator[Path]:

@@ -12,7 +12,7 @@ NAME: Final = "manifest.json"
 
 
 class FormatError(Exception):
-    """The folder was written by another version of winnow, or is no folder of winnow's."""
+    """What is on disk is damaged or was written by another version. Says what to do."""
 
 
 def dump(value: Any) -> bytes:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from pipelines.store.atomic import write_bytes, write_table
 from pipelines.store.manifest import NAME, dump, read_manifest, write_manifest
+from pipelines.store.parts import read_part
 from pipelines.store.workspace import Workspace
 
 CALLS = "calls.json"
@@ -50,6 +51,13 @@ class RunFolder:
             verdicts,
             use_dictionary=["verdict", "reason", "evidence"],
         )
+
+    def read_verdicts(self, number: int, stage: str) -> pa.Table | None:
+        """Place and verdict of each row that a stage decided; None where there is no sound file."""
+        try:
+            return read_part(self.verdicts_path(number, stage), ["place", "verdict"])
+        except (FileNotFoundError, pa.ArrowInvalid):
+            return None
 
     def finish(self, content: dict[str, Any]) -> None:
         write_manifest(self.path, content)
@@ -100,7 +108,8 @@ def find_run(workspace: Workspace, run_id: str | None) -> RunFolder:
     if not matching:
         what = f"no finished run '{run_id}'" if run_id else "no finished run"
     else:
-        what = f"several runs begin with '{run_id}'"
+        there = ", ".join(folder.run_id for folder in reversed(matching))
+        what = f"more than one run that begins with '{run_id}'"
     raise NoSuchRun(f"There is {what} in {workspace.root}. Finished runs: {there}.")
 
 

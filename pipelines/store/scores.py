@@ -17,6 +17,8 @@ import polars as pl
 import pyarrow as pa
 
 from pipelines.store.atomic import write_table
+from pipelines.store.manifest import FormatError
+from pipelines.store.parts import read_part
 
 KEY: Final = "key"
 ERROR: Final = "error"
@@ -39,14 +41,16 @@ class ScoreStore:
         """Store one part (columns key, error, scores) and return its name.
 
         A part is named by its keys, so that the same work done twice is one file. `retry` marks a
-        second attempt at keys that ended in errors: its name counts on.
+        second attempt at keys that ended in errors: its name counts on. Otherwise a part that is
+        there stays as it is, since a manifest may name it already.
         """
         stem = f"part-{_digest(records[KEY])}"
         attempt = 0
         while retry and (self.folder / _name(stem, attempt)).exists():
             attempt += 1
         name = _name(stem, attempt)
-        write_table(self.folder / name, records, use_dictionary=[ERROR])
+        if not (self.folder / name).exists():
+            write_table(self.folder / name, records, use_dictionary=[ERROR])
         return name
 
     def scan(self, parts: Sequence[str]) -> pl.LazyFrame | None:
@@ -56,7 +60,10 @@ class ScoreStore:
         return pl.scan_parquet([self.folder / name for name in parts], glob=False)
 
     def index(self, parts: Sequence[str]) -> pl.DataFrame:
-        """key, failed (bool) and part (its number in `parts`) of every record."""
+        """key, failed (bool) and part (its number in `parts`) of every record.
+
+        Raises FormatError for a part that cannot be read.
+        """
         if not parts:
             return pl.DataFrame(schema=INDEX)
         frames = [
@@ -65,7 +72,21 @@ class ScoreStore:
             )
             for number, name in enumerate(parts)
         ]
-        return pl.concat(frames).collect()
+        try:
+            return pl.concat(frames).collect()
+        except pl.exceptions.ComputeError as error:
+            damaged = [str(self.folder / name) for name in parts if not self._sound(name)]
+            raise FormatError(
+                f"{', '.join(damaged) or self.folder} cannot be read ({error}). Remove it; the "
+                "same command scores its rows again."
+            ) from error
+
+    def _sound(self, part: str) -> bool:
+        try:
+            read_part(self.folder / part, [KEY, ERROR])
+        except (OSError, pa.ArrowInvalid):
+            return False
+        return True
 
     def records(self, parts: Sequence[str], columns: Sequence[str]) -> pl.LazyFrame | None:
         """key, error and `columns`, one record per key."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.store.atomic import replacing_folder
+from pipelines.store.atomic import remove_folder, replacing_folder
 from pipelines.store.manifest import read_manifest, write_manifest
 from pipelines.store.workspace import Workspace
 from schemas.canonical import canonical
@@ -43,10 +43,10 @@ class Table:
 
 
 def open_table(workspace: Workspace, key: str) -> Table | None:
-    """The table of that key, or None where there is no complete one."""
+    """The table of that key, or None where there is no complete one (a part may be gone)."""
     folder = workspace.table(key)
     found = read_manifest(folder)
-    if found is None:
+    if found is None or not all((folder / name).exists() for name in (*found["parts"], FAILED)):
         return None
     return Table(
         key=key,
@@ -98,6 +98,8 @@ class TableWriter:
 @contextmanager
 def writing(workspace: Workspace, key: str, row_type: RowType) -> Iterator[TableWriter]:
     """A writer whose table appears in the workspace, whole, when the block ends well."""
+    if open_table(workspace, key) is None and workspace.table(key).exists():
+        remove_folder(workspace.table(key))  # somebody took files out of it
     with replacing_folder(workspace.table(key)) as folder:
         writer = TableWriter(folder, row_type)
         try:

@@ -146,6 +146,6 @@ def test_an_error_during_a_run_is_noted_in_the_history(winnow, run_id: str) -> N
 
     result = winnow("run", "recipe.yaml")
 
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     history = json.loads(winnow("show", run_id, "--json").stdout)["history"]
     assert [call["status"] for call in history] == ["ok", "stopped"]

@@ -69,3 +69,22 @@ def test_a_format_that_cannot_hold_the_rows_gives_exit_code_2(winnow, run_id: st
     assert (
         "the set holds instruction rows, which the format preference cannot hold" in result.stderr
     )
+
+
+def test_an_export_over_the_rows_that_it_comes_from_gives_exit_code_2(winnow, run_id: str) -> None:
+    before = Path("rows.jsonl").read_bytes()
+
+    result = winnow("export", run_id, "--format", "messages", "--out", "rows.jsonl")
+
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "the export is wrong:\n  - the export rows.jsonl writes rows.jsonl, where the source reads "
+        "(rows.jsonl): choose another path\n",
+    )
+    assert Path("rows.jsonl").read_bytes() == before
+
+
+def test_a_row_type_that_the_format_has_not_gives_exit_code_2(winnow, run_id: str) -> None:
+    arguments = ["--format", "messages", "--out", "x.jsonl", "--set", "row_type=preference"]
+
+    assert winnow("export", run_id, *arguments).exit_code == 2

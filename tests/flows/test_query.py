@@ -77,3 +77,32 @@ def test_a_query_may_not_change_anything(winnow, run_id: str) -> None:
         "One statement that only looks is allowed, not COPY. To change or save something, use "
         f"DuckDB itself:  duckdb -init .winnow/runs/{run_id}/views.sql\n",
     )
+
+
+def test_json_and_csv_hold_whatever_duckdb_has(winnow, run_id: str) -> None:
+    sql = (
+        "SELECT 18446744073709551616::HUGEINT AS big, MAP {1: 'a'} AS map, "
+        "[18446744073709551616::HUGEINT] AS list, {'key': 'x'::BLOB, 'n': 'nan'::FLOAT} AS key"
+    )
+
+    told = json.loads(winnow("query", sql, "--format", "json").stdout)
+    csv = winnow("query", sql, "--format", "csv").stdout
+
+    key = {"key": "78", "n": None}
+    assert told == [{"big": 2**64, "map": {"1": "a"}, "list": [2**64], "key": key}]
+    assert csv.splitlines()[1] == (
+        '18446744073709551616,"{""1"":""a""}",[18446744073709551616],"{""key"":""78"",""n"":null}"'
+    )
+
+
+def test_a_table_shows_nested_values_as_json_too(winnow, run_id: str) -> None:
+    result = winnow("query", "SELECT ['x'::BLOB] AS keys, {'a': NULL} AS nested")
+
+    assert result.stdout.split() == ["keys", "nested", '["78"]', '{"a":null}']
+
+
+def test_json_wants_another_name_for_each_column(winnow, run_id: str) -> None:
+    result = winnow("query", "SELECT 1 AS n, 2 AS n", "--format", "json")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "two columns are called 'n'" in result.stderr

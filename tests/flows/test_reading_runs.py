@@ -149,3 +149,35 @@ def test_diff_names_rows_that_only_one_run_has(winnow, run_id: str) -> None:
     assert result.stdout == (
         "1 row changed, 5 did not.\n\nnot there -> failed by import: broken_json: 1 row\n"
     )
+
+
+def test_diff_and_query_take_a_run_without_any_row(winnow, run_id: str) -> None:
+    Path("broken.jsonl").write_text("{\n")
+    sets = ["--set", "source={path: broken.jsonl}", "--set", "max_failed=1"]
+    other = json.loads(winnow("run", "recipe.yaml", *sets, "--json").stdout)["run_id"]
+
+    told = json.loads(winnow("diff", run_id, other, "--json").stdout)
+    asked = winnow("query", "SELECT messages[1].content FROM rows", "--run", other)
+
+    assert (told["same"], told["changed"]) == (0, 7)
+    assert asked.exit_code == 0
+
+
+def test_the_manifest_says_of_each_stage_what_it_is_and_does(winnow, run_id: str) -> None:
+    manifest = json.loads((Path(".winnow/runs") / run_id / "manifest.json").read_bytes())
+
+    rules, exact = manifest["recipe"]["stages"]
+    assert (rules["kind"], rules["max_chars"]) == ("clean.rules", 100_000)
+    assert (exact["kind"], exact["normalize"]) == ("dedup.exact", "nfc-lower")
+
+
+def test_of_several_runs_that_begin_alike_all_are_named(
+    winnow, run_id: str, strict_run_id: str
+) -> None:
+    result = winnow("show", "")
+
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "There is more than one run that begins with '' in .winnow. "
+        f"Finished runs: {strict_run_id}, {run_id}.\n",
+    )

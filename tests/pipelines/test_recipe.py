@@ -73,13 +73,112 @@ def test_two_stages_of_one_name_are_refused() -> None:
     )
 
 
+def test_the_name_that_is_proposed_is_one() -> None:
+    second = {"kind": "clean.rules", "name": "clean.rules.2"}
+    recipe = parse_recipe({**SOUND, "stages": [{"kind": "clean.rules"}, second]})
+    assert [stage.label for stage in recipe.stages] == ["clean.rules", "clean.rules.2"]
+
+
+@pytest.mark.parametrize("name", ["a b", "../a", "a..b", ".a", "a'", "a;b"])
+def test_a_name_that_is_no_file_and_no_view_is_refused(name: str) -> None:
+    (problem,) = problems(stages=[{"kind": "clean.rules", "name": name}])
+    assert "a name is made of letters, digits, '_' and '.'" in problem
+
+
+def test_two_stages_with_one_view_are_refused() -> None:
+    stages = [{"kind": "clean.rules"}, {"kind": "dedup.exact", "name": "Clean_Rules"}]
+    assert problems(stages=stages) == (
+        "the stages 'clean.rules' and 'Clean_Rules' would have one view, scores_clean_rules: "
+        "give one of them another name",
+    )
+
+
+def test_a_stage_is_not_called_like_the_first_step_of_a_run() -> None:
+    assert problems(stages=[{"kind": "clean.rules", "name": "import"}]) == (
+        "a stage cannot be called 'import', as the first step of every run",
+    )
+
+
 def test_a_recipe_without_stages_is_refused() -> None:
     assert problems(stages=[]) == ("stages: a recipe has at least one stage",)
 
 
 def test_two_exports_to_one_file_are_refused() -> None:
     export = {"format": "messages", "path": "out/clean.jsonl"}
-    assert problems(exports=[export, export]) == ("two exports go to out/clean.jsonl",)
+    assert problems(exports=[export, export]) == (
+        "two exports write clean.jsonl: out/clean.jsonl and out/clean.jsonl",
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "other", "both"),
+    [
+        ("out/a.train.jsonl", {"format": "alpaca", "path": "out/../out/a.jsonl"}, "a.train.jsonl"),
+        ("out/a.held_out.jsonl", {"format": "alpaca", "path": "out/a.jsonl"}, "a.held_out.jsonl"),
+        ("out/set/a.jsonl", {"format": "hf", "path": "out/set"}, "a.jsonl"),
+    ],
+)
+def test_exports_that_write_over_each_other_are_refused(
+    path: str, other: dict[str, Any], both: str
+) -> None:
+    exports = [{"format": "messages", "path": path}, {**other, "split": {"held_out": 0.1}}]
+    assert problems(exports=exports) == (f"two exports write {both}: {path} and {other['path']}",)
+
+
+@pytest.mark.parametrize(
+    ("source", "export", "written"),
+    [
+        ("rows.jsonl", {"format": "messages", "path": "out/../rows.jsonl"}, "rows.jsonl"),
+        (
+            "rows.train.jsonl",
+            {"format": "messages", "path": "rows.jsonl", "split": {"held_out": 0.1}},
+            "rows.train.jsonl",
+        ),
+        ("data/*.jsonl", {"format": "messages", "path": "data/rows.jsonl"}, "rows.jsonl"),
+        ("*.json", {"format": "messages", "path": "rows.jsonl"}, "rows.jsonl.manifest.json"),
+        ("data/**/*.json", {"format": "alpaca", "path": "data/new/a.json"}, "a.json"),
+        ("set/train/*.arrow", {"format": "hf", "path": "set"}, "set"),
+        ("set", {"format": "messages", "path": "set/rows.jsonl"}, "rows.jsonl"),
+    ],
+)
+def test_an_export_over_the_source_is_refused(
+    source: str, export: dict[str, Any], written: str
+) -> None:
+    assert problems(source={"path": ["other.csv", source]}, exports=[export]) == (
+        f"the export {export['path']} writes {written}, where the source reads ({source}): "
+        "choose another path",
+    )
+
+
+def test_an_export_below_the_source_is_sound() -> None:
+    exports = [{"format": "messages", "path": "data/out/clean.jsonl"}]
+    recipe = {**SOUND, "source": {"path": "data/*.jsonl"}, "exports": exports}
+    assert len(parse_recipe(recipe).exports) == 1
+
+
+def test_a_tilde_is_the_home_folder() -> None:
+    exports = [{"format": "messages", "path": "~/clean.jsonl"}]
+    [export] = parse_recipe({**SOUND, "exports": exports}).exports
+    assert export.path == Path.home() / "clean.jsonl"
+
+
+def test_a_source_without_any_file_is_refused() -> None:
+    assert "source.path.tuple[str, ...]: Tuple should have at least 1 item" in str(
+        problems(source={"path": []})
+    )
+
+
+def test_a_problem_of_the_source_is_named_as_it_stands_in_the_recipe() -> None:
+    assert problems(source={"path": "a.jsonl", "colums": {}}) == (
+        "source.colums: is not known here",
+    )
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: a\nstages: []\nstages: [{kind: clean.rules}]\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match="'stages' stands there twice"):
+        load_recipe(path)
 
 
 def test_a_key_of_the_recipe_is_set_from_outside(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Which format a file is in, from its first records."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -59,7 +60,7 @@ def find_format(file: str, sample: list[Fields], name: str | None, given: Column
     """
     if given and name is None:
         found = _mapped(file, given)
-        _check_there(file, sample, found.columns)
+        check_there(file, sample, found.columns.values(), "columns:")
         return found
     formats = [one for one in FORMATS if name in (None, one.name)]
     if not sample:
@@ -110,15 +111,16 @@ def _mapped(file: str, given: Columns) -> Found:
     )
 
 
-def _check_there(file: str, sample: list[Fields], columns: Columns) -> None:
+def check_there(file: str, sample: list[Fields], columns: Iterable[str], option: str) -> None:
+    """Raise SourceError for columns, named under `option`, that none of the sample has."""
     absent = [
         column
-        for column in columns.values()
+        for column in columns
         if sample and all(peek(record, column) is MISSING for record in sample)
     ]
     if absent:
         raise SourceError(
-            f"{file} has no column {', '.join(absent)}, which columns: names. "
+            f"{file} has no column {', '.join(absent)}, which {option} names. "
             f"There are: {_columns(sample)}."
         )
 

@@ -111,8 +111,20 @@ def test_a_row_with_the_id_of_an_earlier_one_fails_and_names_it(importing):
     ],
 )
 def test_a_row_without_the_named_id_fails(importing, record, reason):
-    found = importing([{"prompt": "?", "response": "!", **record}], id="key")
-    assert found.reasons == [(1, reason)]
+    good = {"prompt": "?", "response": "!", "key": "a"}
+    found = importing([good, {"prompt": "?", "response": "!", **record}], id="key")
+    assert found.reasons == [(2, reason)]
+
+
+def test_an_id_column_that_no_record_has_is_an_error(importing):
+    with pytest.raises(SourceError, match=r"no column kye, which id: names\. There are: prompt"):
+        importing([{"prompt": "?", "response": "!", "key": "a"}], id="kye")
+
+
+def test_an_id_of_more_than_64_bits_keeps_its_digits(importing):
+    line = b'{"prompt": "?", "response": "!", "key": 98765432109876543210987}'
+    found = importing(line, id="key")
+    assert [row["id"] for row in found.rows] == ["98765432109876543210987"]
 
 
 def test_failed_records_have_ids_of_their_own(importing):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
+from unittest.mock import ANY
 
 import pyarrow as pa
 import pytest
@@ -108,12 +109,34 @@ def test_rows_that_all_fail_alike_stop_the_run() -> None:
     assert len(engine.asked) < 100  # it does not try a thousand rows one by one
 
 
-def test_many_poison_rows_at_the_start_do_not_hide_the_sound_rest() -> None:
-    def picky(texts: list[str]) -> list[float | None]:
-        if any(text.startswith("bad") for text in texts):
-            raise ValueError("cannot read this")
-        return [1.0] * len(texts)
+def picky(texts: list[str]) -> list[float | None]:
+    if any(text.startswith("bad") for text in texts):
+        raise ValueError("cannot read this")
+    return [1.0] * len(texts)
 
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_rows_that_all_fail_alike_are_failed_while_a_row_of_before_is_still_scored(
+    count: int,
+) -> None:
+    engine = Engine(picky)
+    bad = rows(*(f"bad {n}" for n in range(count)))
+    scorer = ChunkScorer(
+        Scripted(), Context(engine=lambda name: engine), engine.probe, lambda: rows("sound")
+    )
+    assert scorer.score(bad)["error"].to_pylist() == ["ValueError: cannot read this"] * count
+
+
+def test_a_stage_that_no_longer_scores_a_row_of_before_stops_the_run() -> None:
+    engine = Engine(picky)
+    scorer = ChunkScorer(
+        Scripted(), Context(engine=lambda name: engine), engine.probe, lambda: rows("bad now")
+    )
+    with pytest.raises(RunStopped, match="it is not the rows"):
+        scorer.score(rows("bad 1", "bad 2"))
+
+
+def test_many_poison_rows_at_the_start_do_not_hide_the_sound_rest() -> None:
     found = scored(Engine(picky), *(f"bad {n}" for n in range(40)), *(f"{n}" for n in range(60)))
     assert [error for _, error in found] == ["ValueError: cannot read this"] * 40 + [None] * 60
 
@@ -127,9 +150,19 @@ def test_two_rows_that_fail_differently_are_both_failed() -> None:
 
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
 def test_a_null_or_non_finite_score_is_a_failure(value: float | None) -> None:
-    assert scored(Engine(lambda texts: [value] * len(texts)), "a", "b")[0][1] == (
-        "the score 'value' is null or not finite"
-    )
+    def score(texts: list[str]) -> list[float | None]:
+        return [value if text == "bad" else 1.0 for text in texts]
+
+    assert scored(Engine(score), "a", "bad") == [
+        (1.0, None),
+        (ANY, "the score 'value' is null or not finite"),
+    ]
+
+
+def test_an_engine_that_has_gone_mad_stops_the_run() -> None:
+    engine = Engine(lambda texts: [float("nan")] * len(texts))
+    with pytest.raises(RunStopped, match="The error: the score 'value' is null or not finite"):
+        scored(engine, "a", "b", "c")
 
 
 def test_a_stage_that_gives_too_few_scores_is_at_fault_not_the_rows() -> None:

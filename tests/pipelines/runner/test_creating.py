@@ -5,12 +5,15 @@ from typing import Any, Literal
 
 import polars as pl
 import pyarrow as pa
+import pytest
 
 from pipelines.runner.creating import Creating
 from pipelines.runner.deciding import Deciding
+from pipelines.runner.keys import creating_key
 from pipelines.runner.rowset import PLACES_PER_TABLE, RowSet
-from pipelines.store.tables import Table
+from pipelines.store.tables import Table, open_table, writing
 from pipelines.store.workspace import Workspace
+from schemas.errors import ContractError
 from schemas.ids import content_of, created_row_id
 from stages.base import Stage
 from stages.context import Context
@@ -25,6 +28,8 @@ class Shout(Stage, frozen=True):
     """Revises each row whose answer is short: the new row says it in capitals, twice."""
 
     kind: Literal["test.shout"] = "test.shout"
+    ending: str = ""
+    samples: tuple[int, ...] = (1, 0)
 
     def reads(self) -> tuple[str, ...]:
         return ("messages",)
@@ -45,8 +50,8 @@ class Shout(Stage, frozen=True):
         for row in rows.to_pylist():
             if row["reason"] != "revised":
                 continue
-            for sample in (1, 0):
-                text = row["messages"][-1]["content"].upper() * (sample + 1)
+            for sample in self.samples:
+                text = row["messages"][-1]["content"].upper() * (sample + 1) + self.ending
                 messages = [message("user", "say it"), message("assistant", text)]
                 made.append(
                     {
@@ -60,11 +65,14 @@ class Shout(Stage, frozen=True):
         return pl.DataFrame(made).to_arrow() if made else None
 
 
-def create(rows: RowSet, workspace: Workspace, calls: list[int]) -> Table | None:
+def create(
+    rows: RowSet, workspace: Workspace, calls: list[int], stage: Shout | None = None, seed: int = 0
+) -> Table | None:
     ctx = Context(engine=lambda name: calls)
-    stage = Shout()
+    stage = stage or Shout()
+    key = creating_key(stage, {}, seed)
     decision = Deciding(stage, "instruction", rows, None, {}, ctx).run()
-    return Creating(stage, "instruction", rows, workspace, ctx, "k").run(decision)
+    return Creating(stage, "instruction", rows, workspace, ctx, key).run(decision)
 
 
 def test_new_rows_have_lineage_and_stand_after_all_others(
@@ -99,3 +107,48 @@ def test_a_stage_may_find_nothing_to_make(
     make_rows: Callable[..., RowSet], workspace: Workspace
 ) -> None:
     assert create(make_rows("long enough"), workspace, []) is None
+
+
+def test_another_config_or_seed_makes_other_rows(
+    make_rows: Callable[..., RowSet], workspace: Workspace
+) -> None:
+    rows, calls = make_rows("a"), []
+    made = [
+        create(rows, workspace, calls),
+        create(rows, workspace, calls, Shout(ending="!")),
+        create(rows, workspace, calls, seed=1),
+    ]
+    assert len({table.key for table in made if table is not None}) == 3
+
+
+def test_rows_of_the_same_ids_and_other_texts_make_other_rows(
+    make_table: Callable[..., Table], workspace: Workspace
+) -> None:
+    def under_one_id(key: str, answer: str) -> RowSet:
+        rows = pl.read_parquet(make_table(f"of-{key}", [answer]).parts).with_columns(id=pl.lit("1"))
+        with writing(workspace, key, "instruction") as writer:
+            writer.add(rows.to_arrow())
+        table = open_table(workspace, key)
+        assert table is not None
+        return RowSet([table])
+
+    made = [create(under_one_id(answer, answer), workspace, []) for answer in ("a", "b")]
+    assert [table and pl.read_parquet(table.parts).height for table in made] == [2, 2]
+    assert made[0] != made[1]
+
+
+def test_two_new_rows_of_one_name_are_refused(
+    make_rows: Callable[..., RowSet], workspace: Workspace
+) -> None:
+    with pytest.raises(ContractError, match=r"parents and sample .* stand there 2 times"):
+        create(make_rows("a"), workspace, [], Shout(samples=(0, 0)))
+
+
+def test_new_rows_are_made_again_when_their_table_has_lost_its_manifest(
+    make_rows: Callable[..., RowSet], workspace: Workspace
+) -> None:
+    rows, calls = make_rows("a"), []
+    first = create(rows, workspace, calls)
+    assert first is not None
+    (first.folder / "manifest.json").unlink()
+    assert create(rows, workspace, calls) == first

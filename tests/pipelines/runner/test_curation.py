@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.engines.errors import ModelUnavailable
 from pipelines.runner.errors import RunStopped, TooManyFailed
 from schemas.ledger import Counts
-from stages.engines import Chat, EngineError
+from stages.engines import Chat, Engine, EngineError
 from tests.pipelines.runner.curating import (
     EXACT,
     FILTER,
     RULES,
     Bench,
     Judge,
+    curate,
     log_probs,
     rows,
     write_jsonl,
@@ -161,6 +163,22 @@ def test_failed_rows_are_tried_again_only_on_demand(bench: Bench) -> None:
     assert bench.run(Judge()).failed == 0
 
 
+def test_two_rows_that_fail_alike_are_failed_where_others_have_scores(bench: Bench) -> None:
+    bench.options = {"max_failed": 0.5}
+    bench.run()
+    write_jsonl(bench.source, rows(32))
+    bad = {row["output"] for row in rows(2, start=30)}
+
+    def answer(chat: Chat) -> list[float]:
+        if chat[-1]["content"] in bad:
+            raise ValueError("no words")
+        return log_probs(chat)
+
+    assert bench.run(Judge(answer)).failed == 2
+    assert bench.run(Judge(answer), retry_failed=True).failed == 2
+    assert bench.run(retry_failed=True).failed == 0
+
+
 def test_flagged_rows_flow_on(bench: Bench) -> None:
     flagging = {**FILTER, "keep": {"budget": 10}, "on_drop": "flag", "name": "flags"}
     bench.stages = [flagging, EXACT]
@@ -204,3 +222,37 @@ def test_a_model_by_another_name_scores_nothing_again(bench: Bench) -> None:
     bench.stages = [RULES, EXACT, {**FILTER, "model": "arbiter"}]
     bench.run(judge)
     assert judge.asked == []
+
+
+def test_the_share_of_rows_that_may_fail_is_taken_exactly(bench: Bench) -> None:
+    broken = [{"instruction": "no answer"} for _ in range(29)]
+    write_jsonl(bench.source, [*rows(71), *broken])
+    bench.options = {"max_failed": 0.29}
+    bench.stages = [RULES]
+    assert bench.run().failed == 29
+
+
+def test_a_step_that_is_tried_again_counts_the_calls_of_all_its_tries(bench: Bench) -> None:
+    judge = Judge()
+    judge.answer = lambda chat: _dying(judge, 12, chat)
+    curation = bench.curation(judge)
+    curation.begin()
+    for planned in curation.plan.stages[:2]:
+        curation.run_stage(planned)
+    with pytest.raises(RunStopped):
+        curation.run_stage(curation.plan.stages[2])
+    judge.answer = log_probs
+    curation.run_stage(curation.plan.stages[2])
+    curation.finish()
+    assert curation.close("ok").model_calls == len(judge.asked)
+
+
+def test_a_model_that_cannot_be_opened_is_for_the_user_to_mend(bench: Bench) -> None:
+    def unavailable(config: object) -> Engine:
+        raise ModelUnavailable("install it")
+
+    curation = bench.curation(Judge())
+    curation.open_engine = unavailable
+    curation.models.open_engine = unavailable
+    with pytest.raises(ModelUnavailable, match="install it"):
+        curate(curation)

@@ -43,6 +43,9 @@ class Scripted(Stage, frozen=True):
 
     def score(self, rows: pa.Table, ctx: Context) -> pa.Table:
         texts = [messages[-1]["content"] for messages in rows["messages"].to_pylist()]
+        for text in texts:
+            if text.startswith("poison"):
+                raise ValueError(f"cannot read {text}")
         errors = ["too odd" if "odd" in text else None for text in texts]
         table = {"length": [len(text) for text in texts], "error": pa.array(errors, pa.string())}
         if self.with_vectors:
@@ -145,6 +148,34 @@ def test_vectors_come_as_a_matrix_of_the_rows_that_decide_sees(
 
     run(make_rows("a", "odd", "bb", "ccc", "bb"), decide, Scripted(with_vectors=True))
     assert seen == [[[1, 1], [2, 1], [3, 1], [2, 1]]]
+
+
+def test_a_row_that_raises_costs_the_vectors_of_no_other(make_rows: MakeRows, run: Run) -> None:
+    seen: list[list[list[float]]] = []
+
+    def decide(rows: pl.LazyFrame, ctx: Context) -> pl.LazyFrame:
+        seen.append(ctx.matrix("vector").tolist())
+        return keep_all(rows, ctx)
+
+    decision = run(make_rows("poison", "a", "bb"), decide, Scripted(with_vectors=True))
+    assert seen == [[[1, 1], [2, 1]]]
+    assert decision.counts == Counts(rows_in=3, kept=2, dropped=0, failed=1)
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 2])
+def test_chunks_without_any_vector_are_decided_beside_the_others(
+    make_rows: MakeRows, run: Run, chunk_rows: int
+) -> None:
+    seen: list[list[list[float]]] = []
+
+    def decide(rows: pl.LazyFrame, ctx: Context) -> pl.LazyFrame:
+        seen.append(ctx.matrix("vector").tolist())
+        return keep_all(rows, ctx)
+
+    stage = Scripted(with_vectors=True, chunk_rows=chunk_rows)
+    decision = run(make_rows("poison", "poison 2", "a", "bb"), decide, stage)
+    assert seen == [[[1, 1], [2, 1]]]
+    assert decision.reasons == {"error": 2}
 
 
 def test_no_rows_at_all_are_decided_too(make_rows: MakeRows, run: Run) -> None:

@@ -58,3 +58,18 @@ def test_a_temporary_file_of_another_machine_is_spared_while_it_is_young(tmp_pat
     foreign = tmp_path / f"{TEMPORARY}elsewhere-1-2-file"
     foreign.write_bytes(b"half")
     assert sweep(tmp_path) == 0
+
+
+def test_sweeping_stands_folders_that_others_rename_meanwhile(tmp_path: Path) -> None:
+    others = [tmp_path / f"other-{number}" for number in range(20)]
+    for folder in others:
+        folder.mkdir()
+
+    def rename_and_live(process: int) -> bool:
+        for folder in others:
+            folder.rename(folder.with_name(f"renamed-{folder.name}"))
+        return True
+
+    with replacing(tmp_path / "sub" / "file") as unfinished:
+        unfinished.write_bytes(b"half")
+        assert sweep(tmp_path, alive=rename_and_live) == 0

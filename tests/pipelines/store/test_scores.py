@@ -38,6 +38,13 @@ def test_the_same_keys_are_the_same_part(tmp_path: Path) -> None:
     assert store.part_names() == (first,)
 
 
+def test_a_part_that_is_there_is_never_written_over(tmp_path: Path) -> None:
+    store = ScoreStore(tmp_path)
+    store.append(record(("a", None, 1.0)))
+    store.append(record(("a", None, 2.0)))  # another process had the same rows in flight
+    assert values(store) == {"a": (None, 1.0)}
+
+
 def test_a_score_beats_an_error_whatever_the_parts_are_called(tmp_path: Path) -> None:
     store = ScoreStore(tmp_path)
     store.append(record(("a", "too long", None)))
