@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 import duckdb
@@ -95,11 +96,21 @@ def confidence(records: list[dict[str, Any]], stage: dict[str, Any], seed: int) 
     kept, values = [not swap for swap, _ in good], [value for _, value in good]
     return {
         "auroc": roc_auc_score(kept, values) if both else float("nan"),
+        "rules": {
+            name: (_share(good, True, threshold), _share(good, False, threshold))
+            for name, threshold in (("above 0", 0.0), ("above median", median_low(values or [0])))
+        },
         "rows": len(good),
         "failed": len(scored) - len(good),
         "calls": outcome.model_calls,
         "seconds": seconds,
     }
+
+
+def _share(scored: list[tuple[bool, float]], swapped: bool, threshold: float) -> float:
+    """Share of the swapped (or of the other) rows that are at the threshold or below."""
+    values = [value for swap, value in scored if swap == swapped]
+    return sum(value <= threshold for value in values) / len(values) if values else float("nan")
 
 
 def main() -> None:
@@ -123,6 +134,8 @@ def main() -> None:
             f"AUROC {found['auroc']:.3f}, {found['failed']} failed, "
             f"{found['calls']} model calls, {found['seconds']:.0f} s"
         )
+        for name, (caught, lost) in found["rules"].items():
+            print(f"    keep {name}: {caught:.0%} of the swapped rows go, {lost:.1%} of the others")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from schemas.ids import MESSAGE_FIELDS, contents_of
+from schemas.ids import MESSAGE_FIELDS, contents_of, row_id
 from schemas.rows import CONTENT, KEY, MESSAGE, MESSAGES, RowType, row_schema
 
 PART_ROWS: Final = 50_000
@@ -117,13 +118,13 @@ def _empty_lists(rows: int) -> pa.ListArray:
 
 
 def content_ids(keys: bytes, occurrence: npt.NDArray[np.int64]) -> pa.Array:
-    """`schemas.ids.row_id` of each 16-byte key; at once where no key is a repeat."""
+    """`schemas.ids.row_id` of each 16-byte key: all at once, then the few that are repeats."""
     rows = len(keys) // 16
-    letters = keys.hex()
-    if occurrence.any():
-        texts = [letters[at : at + 32] for at in range(0, 32 * rows, 32)]
-        named = zip(texts, occurrence.tolist(), strict=True)
-        return pa.array([f"{text}-{n}" if n else text for text, n in named], pa.string())
     offsets = np.arange(0, 32 * (rows + 1), 32, dtype=np.int32)
-    text = pa.py_buffer(letters.encode("ascii"))
-    return pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), text)
+    letters = pa.py_buffer(keys.hex().encode("ascii"))
+    ids = pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), letters)
+    repeats = np.flatnonzero(occurrence).tolist()
+    if not repeats:
+        return ids
+    named = [row_id(keys[16 * at : 16 * at + 16], int(occurrence[at])) for at in repeats]
+    return pc.replace_with_mask(ids, pa.array(occurrence > 0), pa.array(named, pa.string()))

@@ -79,6 +79,8 @@ class Curation:
         self.plan: Plan = make_plan(self.recipe, tables, self.identify)
         for note in self.plan.notes:
             self.progress.note(note)
+        if not imported.counts.rows_in:
+            self.progress.note("the source holds no records: exports will hold none either")
         self.folder = RunFolder(self.workspace, self.plan.run_id)
         scoring_keys = [planned.scoring_key for planned in self.plan.stages]
         note_uses(self.folder, [table.key for table in tables], scoring_keys)

@@ -1,4 +1,4 @@
-"""`clear.filter`: how far the data's own answer can be trusted, and the rows above a threshold.
+"""`clear.filter`: Keep the rows whose answer a model trusts enough.
 
 One kind, three configs, told apart by `estimator` and `contradiction`:
 

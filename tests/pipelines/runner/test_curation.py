@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.engines.errors import ModelUnavailable
 from pipelines.runner.errors import RunStopped, TooManyFailed
+from pipelines.runner.progress import Silent
 from schemas.ledger import Counts
 from stages.engines import Chat, Engine, EngineError
 from tests.pipelines.runner.curating import (
@@ -256,3 +257,21 @@ def test_a_model_that_cannot_be_opened_is_for_the_user_to_mend(bench: Bench) -> 
     curation.models.open_engine = unavailable
     with pytest.raises(ModelUnavailable, match="install it"):
         curate(curation)
+
+
+class Notes(Silent):
+    """Progress that keeps what is worth knowing."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_an_empty_source_is_noted_since_its_exports_will_be_empty(bench: Bench) -> None:
+    write_jsonl(bench.source, [])
+    progress = Notes()
+    bench.run(progress=progress)
+    assert progress.notes == ["the source holds no records: exports will hold none either"]
+    assert exported(bench) == []
