@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import duckdb
+import duckdb  # its types stand in quotes: kept by a fixture they outlive torch, which it reports
 import pytest
 
 from pipelines.recipe import parse_recipe
@@ -75,7 +75,7 @@ def curation(tmp_path: Path) -> Curation:
 
 
 @pytest.fixture
-def views(curation: Curation) -> Iterator[duckdb.DuckDBPyConnection]:
+def views(curation: Curation) -> "Iterator[duckdb.DuckDBPyConnection]":
     with duckdb.connect() as connection:
         connection.execute((curation.folder.path / "views.sql").read_text(encoding="utf-8"))
         yield connection
@@ -93,7 +93,7 @@ def exported(path: Path, column: str) -> list[Any]:
 
 
 def test_the_verdicts_are_those_that_the_manifest_counts(
-    curation: Curation, views: duckdb.DuckDBPyConnection
+    curation: Curation, views: "duckdb.DuckDBPyConnection"
 ) -> None:
     stages = manifest(curation)["stages"]
     counted = {
@@ -122,7 +122,7 @@ def test_the_verdicts_are_those_that_the_manifest_counts(
 
 
 def test_kept_holds_the_exported_rows_in_their_order(
-    curation: Curation, views: duckdb.DuckDBPyConnection
+    curation: Curation, views: "duckdb.DuckDBPyConnection"
 ) -> None:
     folder = curation.workspace.root.parent
     for row_type, column, file in (
@@ -137,7 +137,7 @@ def test_kept_holds_the_exported_rows_in_their_order(
 
 
 def test_dropped_and_failed_hold_every_other_row_with_its_text(
-    curation: Curation, views: duckdb.DuckDBPyConnection
+    curation: Curation, views: "duckdb.DuckDBPyConnection"
 ) -> None:
     stages = manifest(curation)["stages"]
     for view, count in (("dropped", "dropped"), ("failed", "failed")):
@@ -153,7 +153,7 @@ def test_dropped_and_failed_hold_every_other_row_with_its_text(
 
 
 def test_scores_has_one_line_for_each_row_that_the_stage_saw(
-    curation: Curation, views: duckdb.DuckDBPyConnection
+    curation: Curation, views: "duckdb.DuckDBPyConnection"
 ) -> None:
     seen = {s["stage"]: s["counts"]["in"] for s in manifest(curation)["stages"][1:]}
     for stage, count in seen.items():
