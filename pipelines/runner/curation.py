@@ -32,7 +32,7 @@ from pipelines.runner.keys import creating_key
 from pipelines.runner.models import Models
 from pipelines.runner.outcome import Effort, Outcome, StageOutcome
 from pipelines.runner.plan import Plan, PlannedStage, make_plan
-from pipelines.runner.progress import Progress, Silent
+from pipelines.runner.progress import DecideProgress, Progress, Silent
 from pipelines.runner.provenance import export_provenance, export_row_type, run_manifest
 from pipelines.runner.rowset import RowSet
 from pipelines.runner.scoring import Scored, Scoring
@@ -44,7 +44,7 @@ from pipelines.store.tables import open_table
 from pipelines.store.uses import drop_uses, note_uses
 from pipelines.store.workspace import Workspace
 from stages.context import Context
-from stages.engines import Engine, EngineError, Usage
+from stages.engines import Engine, EngineError
 
 
 @dataclass
@@ -194,7 +194,7 @@ class Curation:
             self.scored[stage.label] = scored
         else:
             self.progress.start(stage.label, 0, 0, "rows")
-        deciding = replace(ctx, progress=lambda done, total: self.progress.advance(0, Usage()))
+        deciding = replace(ctx, progress=DecideProgress(stage.label, self.progress))
         decision = Deciding(stage, row_type, self.rows, scored, self.scored, deciding).run()
         self.folder.write_verdicts(planned.number, stage.label, decision.verdicts)
         created = Creating(

@@ -1,5 +1,6 @@
 """What a run says while it works. One small Protocol; how it looks is the caller's affair."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from stages.engines import Usage
@@ -19,6 +20,25 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None:
         """Something worth knowing that stops nothing."""
+
+
+@dataclass
+class DecideProgress:
+    """Shows what a slow `decide` says of itself, as a step of its own."""
+
+    stage: str
+    progress: Progress
+    done: int | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` rows are decided about."""
+        if self.done is None:
+            if done >= total:
+                return  # over before there was anything to show
+            self.progress.start(f"{self.stage}: deciding", total, 0, "rows")
+            self.done = 0
+        self.progress.advance(done - self.done, Usage())
+        self.done = done
 
 
 class Silent:
