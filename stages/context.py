@@ -13,6 +13,7 @@ from stages.engines import (
     Embedder,
     EngineError,
     Generator,
+    HiddenStates,
     Likelihood,
     Neighbours,
 )
@@ -52,6 +53,9 @@ class Context:
 
     def likelihood(self, model: str) -> Likelihood:
         return self._as(model, Likelihood)
+
+    def hidden_states(self, model: str) -> HiddenStates:
+        return self._as(model, HiddenStates)
 
     def embedder(self, model: str) -> Embedder:
         return self._as(model, Embedder)

@@ -10,9 +10,9 @@ noise.
       EngineError        the engine is gone or out of memory: stop, keep everything, run again
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -36,35 +36,48 @@ class Refused:
 
 @dataclass
 class Usage:
-    """What an engine has done so far. `calls` counts requests (one chat, text or pair each)."""
+    """What an engine has done so far.
+
+    calls              requests answered: one chat, text or pair each, however many tries it took
+    prompt_tokens      tokens read. A prompt of several samples counts once for each of them where
+                       the engine reads it for each (vLLM), once where a server counts it once
+    cached_tokens      those of them that the engine had in its cache and did not compute again
+    completion_tokens  tokens written
+    retries            requests to a server that were sent once more
+    cost               money, in the currency of the recipe's prices
+    """
 
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    retries: int = 0
+    cost: float = 0.0
 
     def plus(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.calls + other.calls,
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-        )
+        return Usage(*(mine + theirs for mine, theirs in self._with(other)))
 
     def minus(self, before: "Usage") -> "Usage":
-        return Usage(
-            self.calls - before.calls,
-            self.prompt_tokens - before.prompt_tokens,
-            self.completion_tokens - before.completion_tokens,
-        )
+        return Usage(*(mine - theirs for mine, theirs in self._with(before)))
 
     def copy(self) -> "Usage":
-        return Usage(self.calls, self.prompt_tokens, self.completion_tokens)
+        return replace(self)
+
+    def _with(self, other: "Usage") -> Iterator[tuple[Any, Any]]:
+        names = [field.name for field in fields(self)]
+        return ((getattr(self, name), getattr(other, name)) for name in names)
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """What the runner needs of every engine."""
+    """What the runner needs of every engine.
+
+    notes  what a user should know of how it answers (a feature that a server lacks and that is
+           emulated); the runner prints each line once
+    """
 
     usage: Usage
+    notes: list[str]
 
     def probe(self) -> None:
         """Answer a request that is known to be good; raise EngineError when that fails."""
@@ -79,6 +92,11 @@ class Sampling:
 
     Noise is drawn for each (seed, key of the chat, sample number, position), never from a global
     generator, so that an answer does not depend on its neighbours.
+
+    json_schema: the text of a JSON schema that the answer shall follow. An engine that can guide
+    its decoding holds the answer to it, another one takes no notice: whoever asks also says in the
+    chat what it wants and checks what comes (stages/structured.py does both). An answer that was
+    cut at `max_tokens` may be half an object either way.
     """
 
     max_tokens: int
@@ -87,6 +105,7 @@ class Sampling:
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int = 0
+    json_schema: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +124,21 @@ class AnswerLogProbs:
     """
 
     values: npt.NDArray[np.float32]
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class ChatStates:
+    """The final hidden states of a chat: what the model's output head is applied to.
+
+    values: float32 (tokens, width), behind the last norm, one row for each token of the chat as
+    its template renders it. The answer (the last assistant turn with its end) is
+    `values[answer_from:]`. `cut` says that the chat was longer than the tokens that were asked
+    for, so its end is missing.
+    """
+
+    values: Vectors
+    answer_from: int
     cut: bool = False
 
 
@@ -128,6 +162,16 @@ class Chooser(Protocol):
 class Likelihood(Protocol):
     def log_probs(self, chats: Sequence[Chat], max_tokens: int) -> list[AnswerLogProbs | Refused]:
         """How likely each chat's last assistant turn is, cut at its first `max_tokens` tokens."""
+
+
+@runtime_checkable
+class HiddenStates(Protocol):
+    def hidden_states(self, chats: Sequence[Chat], max_tokens: int) -> list[ChatStates | Refused]:
+        """The final hidden states of chats that end with an assistant turn.
+
+        Each is cut at its first `max_tokens` tokens. Refused where nothing of the answer is left,
+        and where what is left is longer than the model's context.
+        """
 
 
 @runtime_checkable
@@ -178,6 +222,7 @@ CAPABILITIES: Mapping[str, type] = {
     "generate": Generator,
     "choose": Chooser,
     "log_probs": Likelihood,
+    "hidden_states": HiddenStates,
     "embed": Embedder,
     "contradiction": Contradiction,
 }

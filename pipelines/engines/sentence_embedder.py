@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.engines.batching import pack
-from pipelines.engines.config import SentenceTransformersModel
+from pipelines.engines.local_config import SentenceTransformersModel
 from pipelines.engines.device import chosen_device, device_errors, torch_dtype
 from stages.engines import EngineError, Usage, Vectors
 
@@ -32,6 +32,7 @@ class SentenceEmbedder:
             self.model.max_seq_length = min(own, config.max_length)
         self.batch_size = config.batch_size
         self.usage = Usage()
+        self.notes: list[str] = []
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """See stages.engines.Embedder. Texts go through the model in order of length."""

@@ -124,6 +124,24 @@ def weights_identity(source: ModelSource) -> dict[str, JSON]:
     }
 
 
+def tokenizer_identity(source: ModelSource) -> dict[str, JSON]:
+    """What decides how chats are cut into tokens; weights need not be there.
+
+    Raises ModelUnavailable.
+    """
+    if isinstance(source, Hub):
+        return {"hub": source.name, "commit": source.commit}
+    if isinstance(source, Bundled):
+        return {"bundled": source.name, "chat_template": source.chat_template}
+    texts = _files(source.folder, _TEXTS)
+    if not texts:
+        raise ModelUnavailable(f"{source.folder} holds no tokenizer")
+    return {
+        "texts": _joint_sha256(source.folder, texts),
+        "chat_template": template_sha256(source.folder),
+    }
+
+
 def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix in endings and path.is_file())
 

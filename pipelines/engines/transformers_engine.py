@@ -14,7 +14,7 @@ import torch
 from pipelines.engines.batching import Tokens, pack
 from pipelines.engines.causal_network import CausalNetwork
 from pipelines.engines.chat_tokens import Answer, ChatTokens
-from pipelines.engines.config import TransformersModel
+from pipelines.engines.local_config import TransformersModel
 from pipelines.engines.decoding import Written, written_answers
 from pipelines.engines.device import chosen_device, device_errors, torch_dtype
 from pipelines.engines.first_tokens import first_tokens
@@ -59,6 +59,7 @@ class TransformersEngine:
         self.batch_rows = config.batch_rows or (32 if on_cpu else 128)
         self.ends = _end_tokens(model, tokenizer, self.chat_tokens.end_of_turn)
         self.usage = Usage()
+        self.notes: list[str] = []
 
     def log_probs(self, chats: Sequence[Chat], max_tokens: int) -> list[AnswerLogProbs | Refused]:
         """See stages.engines.Likelihood. One forward pass over prompt and answer."""

@@ -120,6 +120,8 @@ class Curation:
             self.outcome.add_effort(planned.stage.label, effort)
         self.outcome.stages.append(outcome)
         self.progress.finish(_summary(outcome))
+        later = [one.stage for one in self.plan.stages if one.number > planned.number]
+        self.models.keep_only({need.model for stage in later for need in stage.needs()})
         return outcome
 
     def finish(self) -> Outcome:

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipelines.runner.bisect import ChunkScorer
+from pipelines.runner.in_flight import in_flight
 from pipelines.runner.keys import (
     is_score,
     reads_content_only,
@@ -96,12 +97,22 @@ class Scoring:
             self.stage.for_scoring(), self.ctx, self.models.probe, lambda: self._sound_row(keys)
         )
         written = set()
-        for chunk in self._chunks(missing):
-            written.add(self.store.append(scorer.score(chunk), retry=retry_failed))
+        at_once = self._ready() if missing.height else 1
+        for chunk, records in in_flight(scorer.score, self._chunks(missing), at_once):
+            written.add(self.store.append(records, retry=retry_failed))
             self.progress.advance(chunk.num_rows, self.models.usage().minus(before))
+            for note in self.models.new_notes():
+                self.progress.note(note)
         used = index.join(keys.select(KEY), on=KEY, how="semi")["part"].unique()
         parts = tuple(sorted(written | {names[number] for number in used}))
         return Scored(keys, self.store, parts, missing.height)
+
+    def _ready(self) -> int:
+        """Opens the models that the stage asks for; how many chunks to have in hand together."""
+        names = {need.model for need in self.stage.needs()}
+        for name in sorted(names):
+            self.models.engine(name)
+        return self.models.chunks_at_once(names)
 
     def _sound_row(self, keys: pl.DataFrame) -> pa.Table | None:
         """The first row that has scores, as `score` sees it; None when no row has any."""

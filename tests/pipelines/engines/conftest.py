@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.config import SentenceTransformersModel, TransformersModel
+from pipelines.engines.local_config import SentenceTransformersModel, TransformersModel
 from pipelines.engines.opening import open_engine, prepare_environment
 
 # Before any test module imports torch.

@@ -62,7 +62,7 @@ def test_logits_are_those_of_the_whole_model(build, head_is_all):
 def test_a_gpu_gives_what_the_cpu_gives(smollm2):
     import torch
 
-    from pipelines.engines.config import TransformersModel
+    from pipelines.engines.local_config import TransformersModel
     from pipelines.engines.opening import open_engine
 
     if not torch.cuda.is_available():

@@ -7,13 +7,8 @@ import sys
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from pipelines.engines.config import (
-    ModelConfig,
-    NliModel,
-    SentenceTransformersModel,
-    TransformersModel,
-    identity,
-)
+from pipelines.engines.config import ModelConfig, identity
+from pipelines.engines.local_config import NliModel, SentenceTransformersModel, TransformersModel
 from pipelines.engines.errors import ModelUnavailable
 from stages.engines import CAPABILITIES
 
@@ -29,7 +24,7 @@ def test_the_kind_decides_which_config_it_is():
 
 
 def test_capabilities_are_those_that_stages_know():
-    for config in (TransformersModel, SentenceTransformersModel, NliModel):
+    for config in (TransformersModel(model="m"), SentenceTransformersModel(model="m"), NliModel()):
         assert config.capabilities
         assert set(CAPABILITIES) >= config.capabilities
 

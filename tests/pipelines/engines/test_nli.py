@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.engines.config import NliModel
+from pipelines.engines.local_config import NliModel
 from pipelines.engines.errors import ModelUnavailable
 from pipelines.engines.nli import contradiction_label
 from pipelines.engines.opening import open_engine

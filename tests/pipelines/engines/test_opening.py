@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from pipelines.engines.config import SentenceTransformersModel, TransformersModel
+from pipelines.engines.local_config import SentenceTransformersModel, TransformersModel
 from pipelines.engines.errors import ModelUnavailable
 from pipelines.engines.opening import open_engine
 

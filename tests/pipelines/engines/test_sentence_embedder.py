@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipelines.engines.config import SentenceTransformersModel
+from pipelines.engines.local_config import SentenceTransformersModel
 from pipelines.engines.opening import open_engine
 from stages.engines import Embedder, Engine, Generator, Usage
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from pipelines.engines.config import TransformersModel
+from pipelines.engines.local_config import TransformersModel
 from pipelines.engines.opening import open_engine
 from stages.engines import Completion, EngineError, Refused, Sampling
 

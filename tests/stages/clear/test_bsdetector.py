@@ -34,6 +34,7 @@ class Script:
         self.keys: list[bytes] = []
         self.temperatures: list[float] = []
         self.usage = Usage()
+        self.notes: list[str] = []
 
     def probe(self) -> None: ...
 

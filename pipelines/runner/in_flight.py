@@ -1,0 +1,52 @@
+"""Several pieces of work in hand at a time, for engines that batch the requests of all callers."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def in_flight(work: Callable[[T], U], items: Iterator[T], at_once: int) -> Iterator[tuple[T, U]]:
+    """Each item with what `work` made of it, as soon as that is there.
+
+    Up to `at_once` items are in hand, each in a thread of its own; with 1 there is no thread and
+    the order is kept. Items are fetched by the caller's thread, one when there is room for it.
+
+    When work on an item raises, no other is begun; those in hand are brought to their end, what
+    they gave is handed out, and the first error is raised. An interrupt waits for nothing.
+    """
+    if at_once == 1:
+        for item in items:
+            yield item, work(item)
+        return
+    pool = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="chunk")
+    try:
+        yield from _through(pool, work, items, at_once)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _through(
+    pool: ThreadPoolExecutor, work: Callable[[T], U], items: Iterator[T], at_once: int
+) -> Iterator[tuple[T, U]]:
+    in_hand: dict[Future[U], T] = {}
+    problem: BaseException | None = None
+    more = True
+    while more or in_hand:
+        while more and len(in_hand) < at_once:
+            item = next(items, None)
+            more = item is not None
+            if item is not None:
+                in_hand[pool.submit(work, item)] = item
+        for future in wait(in_hand, return_when=FIRST_COMPLETED).done:
+            item = in_hand.pop(future)
+            error = future.exception()
+            if error is None:
+                yield item, future.result()
+            else:
+                problem = problem or error
+                more = False
+    if problem is not None:
+        raise problem
