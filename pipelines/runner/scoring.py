@@ -5,11 +5,14 @@ that was killed goes on where whole chunks end.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
+from pipelines.engines.kept_answers import Keeping
 from pipelines.runner.bisect import ChunkScorer
 from pipelines.runner.in_flight import in_flight
 from pipelines.runner.keys import (
@@ -23,7 +26,8 @@ from pipelines.runner.models import Models
 from pipelines.runner.progress import Progress
 from pipelines.runner.readahead import read_ahead
 from pipelines.runner.rowset import Places, RowSet
-from pipelines.store.scores import KEY, ScoreStore
+from pipelines.store.answers import AnswerStore
+from pipelines.store.scores import KEY, ScoreStore, digest_of
 from schemas.rows import RowType
 from stages.base import Stage
 from stages.context import Context
@@ -93,16 +97,20 @@ class Scoring:
         missing = _missing(keys, index, retry_failed)
         self.progress.start(self.stage.label, keys.height, keys.height - missing.height, "rows")
         before = self.models.usage()
+        answers = AnswerStore.open(self.store.folder / "answers")
         scorer = ChunkScorer(
             self.stage.for_scoring(), self.ctx, self.models.probe, lambda: self._sound_row(keys)
         )
         written = set()
         at_once = self._ready() if missing.height else 1
-        for chunk, records in in_flight(scorer.score, self._chunks(missing), at_once):
+        work = partial(_scored, scorer, answers)
+        for chunk, records in in_flight(work, self._chunks(missing), at_once):
             written.add(self.store.append(records, retry=retry_failed))
+            answers.forget(digest_of(chunk[KEY]))
             self.progress.advance(chunk.num_rows, self.models.usage().minus(before))
             for note in self.models.new_notes():
                 self.progress.note(note)
+        answers.forget_left_over()
         used = index.join(keys.select(KEY), on=KEY, how="semi")["part"].unique()
         parts = tuple(sorted(written | {names[number] for number in used}))
         return Scored(keys, self.store, parts, missing.height)
@@ -156,6 +164,20 @@ class Scoring:
         return earlier_scores(self.earlier[stage], pl.Series(PLACE, rows[PLACE]), [column])[
             column
         ].to_arrow()
+
+
+def _scored(scorer: ChunkScorer, answers: AnswerStore, chunk: pa.Table) -> pa.Table:
+    """The scores of one chunk, by engines that keep the answers that they are paid for."""
+    kept = answers.of_chunk(digest_of(chunk[KEY]))
+
+    def engine(name: str) -> Any:
+        plain = scorer.ctx.engine(name)
+        return plain.keeping(kept) if isinstance(plain, Keeping) else plain
+
+    try:
+        return replace(scorer, ctx=replace(scorer.ctx, engine=engine)).score(chunk)
+    finally:
+        kept.close()
 
 
 def _missing(keys: pl.DataFrame, index: pl.DataFrame, retry_failed: bool) -> pl.DataFrame:

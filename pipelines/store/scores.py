@@ -44,7 +44,7 @@ class ScoreStore:
         second attempt at keys that ended in errors: its name counts on. Otherwise a part that is
         there stays as it is, since a manifest may name it already.
         """
-        stem = f"part-{_digest(records[KEY])}"
+        stem = f"part-{digest_of(records[KEY])}"
         attempt = 0
         while retry and (self.folder / _name(stem, attempt)).exists():
             attempt += 1
@@ -102,7 +102,7 @@ class ScoreStore:
         return best_first.unique(KEY, keep="first", maintain_order=True)
 
 
-def _digest(keys: pa.ChunkedArray) -> str:
+def digest_of(keys: pa.ChunkedArray) -> str:
     """Hash of the keys, one after the other, straight from Arrow's buffers."""
     digest = hashlib.blake2b(digest_size=16)
     for chunk in keys.chunks:
