@@ -45,6 +45,8 @@ class Stage(BaseModel, frozen=True, extra="forbid"):
     decide_only: ClassVar[frozenset[str]] = frozenset()
     # Fields that name a model of the recipe. Scores depend on the engine behind, not on its name.
     model_roles: ClassVar[frozenset[str]] = frozenset()
+    # Whether `decide` asks for an index over vectors, so that a run without one ends at its start.
+    wants_neighbours: ClassVar[bool] = False
 
     @field_validator("name")
     @classmethod

@@ -26,7 +26,7 @@ def _no_matrix(column: str) -> npt.NDArray[np.float16]:
 
 
 def _no_neighbours() -> Neighbours:
-    raise EngineError("no neighbour index is installed: uv sync --extra cpu (or --extra gpu)")
+    raise EngineError("no neighbour index is installed: uv sync --inexact --extra cpu (or gpu)")
 
 
 @dataclass(frozen=True)

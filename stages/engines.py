@@ -230,7 +230,11 @@ CAPABILITIES: Mapping[str, type] = {
 
 @dataclass(frozen=True)
 class Need:
-    """One model that a stage asks for: its name in the recipe and what it must be able to do."""
+    """One model that a stage asks for: its name in the recipe and what it must be able to do.
+
+    calls: how many of the stage's `calls_per_row` go to this model; None for all of them.
+    """
 
     model: str
     capabilities: frozenset[str] = field(default_factory=frozenset)
+    calls: int | None = None

@@ -13,7 +13,7 @@ def doctor(workspace: WorkspaceOption = DEFAULT_WORKSPACE, json: JsonOption = Fa
     Packages, engines, devices, where models would come from. Uses no network. A
     missing package is a line of the answer, never an error.
     """
-    from flows.printing import print_json, print_table
+    from flows.printing import print_json, print_pairs, print_table
     from pipelines.report.installation import examined
 
     found = examined(Path(workspace))
@@ -21,10 +21,16 @@ def doctor(workspace: WorkspaceOption = DEFAULT_WORKSPACE, json: JsonOption = Fa
         print_json(found)
         return
     for title, lines in found.items():
-        typer.echo(f"{title}")
-        if isinstance(lines, list):
-            print_table(list(lines[0]), [list(line.values()) for line in lines])
+        if not lines:
+            continue
+        typer.echo(title)
+        if isinstance(lines, dict):
+            print_pairs({f"  {name}": value for name, value in lines.items()})
         else:
-            for name, value in lines.items():
-                typer.echo(f"  {name}  {value}")
+            # Folders are as long as they are: below the table, which fits a narrow terminal.
+            shown = [name for name in lines[0] if name != "where"]
+            print_table(shown, [[line[name] for name in shown] for line in lines])
+            for line in lines:
+                if line.get("where"):
+                    typer.echo(f"  {line[shown[0]]} in {line['where']}")
         typer.echo("")

@@ -51,13 +51,13 @@ def run(
 
 
 def print_outcome(outcome: Mapping[str, Any]) -> None:
-    """The counts, the reasons, the exports, the run's id."""
-    from flows.counts import counts_table, reason_lines
+    """The counts, the reasons, what it cost, the exports, the run's id."""
+    from flows.counts import counts_table, reason_lines, usage_lines
     from flows.printing import print_table
 
     if outcome["stages"]:
         print_table(*counts_table(outcome["stages"]))
-    for line in reason_lines(outcome["stages"]):
+    for line in (*reason_lines(outcome["stages"]), *usage_lines(outcome["stages"])):
         typer.echo(line)
     for export in outcome["exports"]:
         typer.echo(f"wrote {export['path']}: {export['rows']:,} rows")

@@ -28,10 +28,12 @@ def runs(workspace: WorkspaceOption = DEFAULT_WORKSPACE, json: JsonOption = Fals
 
 
 def summary(folder: "RunFolder") -> dict[str, Any]:
-    """A run in one line; model calls and seconds are those of all its calls together.
+    """A run in one line; model calls, cost and seconds are those of all its calls together.
 
     The status of a run that was killed in its first call is `unfinished`.
     """
+    from pipelines.runner.outcome import COST_DIGITS
+
     calls = folder.calls()
     manifest = folder.manifest()
     last = calls[-1] if calls else None
@@ -48,5 +50,7 @@ def summary(folder: "RunFolder") -> dict[str, Any]:
         "kept": counts[0]["in"] + created - gone if counts else None,
         "calls": len(calls),
         "model_calls": sum(step["model_calls"] for step in steps),
+        # Calls of before there were prices have no cost, and had none.
+        "cost": round(sum(step.get("cost", 0.0) for step in steps), COST_DIGITS),
         "seconds": round(sum(call["seconds"] for call in calls), 3),
     }

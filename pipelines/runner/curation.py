@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from pipelines.engines.config import identity
 from pipelines.engines.errors import ModelUnavailable
+from pipelines.engines.libraries import Find, is_installed
 from pipelines.engines.opening import open_engine, open_neighbours
 from pipelines.exporters.export import write_export
 from pipelines.recipe import Recipe
@@ -34,6 +35,7 @@ from pipelines.runner.outcome import Effort, Outcome, StageOutcome
 from pipelines.runner.plan import Plan, PlannedStage, make_plan
 from pipelines.runner.progress import DecideProgress, Progress, Silent
 from pipelines.runner.provenance import export_provenance, export_row_type, run_manifest
+from pipelines.runner.readiness import check_before_import, check_plan
 from pipelines.runner.rowset import RowSet
 from pipelines.runner.scoring import Scored, Scoring
 from pipelines.runner.views import write_views
@@ -52,6 +54,7 @@ class Curation:
     """See the module. Not for use by several threads at once.
 
     open_engine, identify   how a model's config becomes an engine, and what names it
+    find                    whether a library is installed
     """
 
     recipe: Recipe
@@ -61,6 +64,7 @@ class Curation:
     progress: Progress = field(default_factory=Silent)
     open_engine: Callable[[Any], Engine] = open_engine
     identify: Callable[[Any], dict[str, Any]] = identity
+    find: Find = is_installed
 
     def __post_init__(self) -> None:
         self.models = Models(self.recipe.models, self.open_engine)
@@ -72,6 +76,7 @@ class Curation:
     def begin(self) -> bool:
         """Import, settle the plan; True when an earlier call has finished this very run."""
         sweep(self.workspace.root)
+        check_before_import(self.recipe, self.workspace, self.find)
         step = Importing(self.recipe.source, self.workspace, self.limit, self.progress)
         tables, imported, effort = step.run()
         for table in tables:
@@ -92,6 +97,7 @@ class Curation:
             self.outcome.reused = True
             write_views(self.folder, self.rows.tables, self.outcome.stages)  # it may have moved
             return True
+        check_plan(self.plan.stages, self.recipe.models, self.workspace, self.find)
         self.folder.write_verdicts(0, "import", step.ledger(tables))
         return False
 

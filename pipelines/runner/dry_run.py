@@ -6,7 +6,7 @@ decided, so that the next stage's rows are exact. After a stage with scores miss
 which rows it will drop: all that came in are counted, and figures are upper bounds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -14,7 +14,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.engines.config import identity
+from pipelines.engines.config import ServedModel, identity
+from pipelines.engines.libraries import Find, is_installed
 from pipelines.engines.opening import open_neighbours
 from pipelines.recipe import Recipe
 from pipelines.runner.deciding import Deciding
@@ -23,6 +24,7 @@ from pipelines.runner.keys import is_score, row_columns
 from pipelines.runner.models import Models
 from pipelines.runner.plan import PlannedStage, make_plan
 from pipelines.runner.progress import Progress, Silent
+from pipelines.runner.readiness import missing_libraries
 from pipelines.runner.rowset import RowSet
 from pipelines.runner.scoring import Scored, Scoring
 from pipelines.store.runs import RunFolder
@@ -42,6 +44,10 @@ class StageForecast:
 
     tokens_about: 4 bytes each, of the texts that the stage reads, times its calls; what models
     write comes on top.
+    cost_about: those tokens at what each model takes for reading its share of them; None where no
+    model of the stage has a price. Not in it: what models write (nobody knows how much that will
+    be), the instructions around the texts, requests sent again. Taken off it: nothing for tokens
+    that a server has cached, nor for the samples of one prompt, which some servers count once.
     """
 
     stage: str
@@ -52,17 +58,28 @@ class StageForecast:
     model_calls: int
     tokens_about: int
     creates: bool = False
+    cost_about: float | None = None
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """`finished`: an earlier call has finished this very run, so there is nothing to do."""
+    """`finished`: an earlier call has finished this very run, so there is nothing to do.
+
+    notes: what a run would lack here.
+    """
 
     run_id: str
     finished: bool
     rows: int
     failed: int
     stages: tuple[StageForecast, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def cost_about(self) -> float | None:
+        """All stages with a price together; None where there is none."""
+        known = [stage.cost_about for stage in self.stages if stage.cost_about is not None]
+        return sum(known) if known else None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -73,12 +90,18 @@ class Forecast:
             "stages": [asdict(stage) for stage in self.stages],
             "model_calls": sum(stage.model_calls for stage in self.stages),
             "tokens_about": sum(stage.tokens_about for stage in self.stages),
+            "cost_about": self.cost_about,
+            "notes": list(self.notes),
         }
 
 
 @dataclass
 class DryRun:
-    """See the module. `identify` names an engine by its config, without opening it."""
+    """See the module.
+
+    identify   names an engine by its config, without opening it
+    find       whether a library is installed, by its import name
+    """
 
     recipe: Recipe
     workspace: Workspace
@@ -86,6 +109,7 @@ class DryRun:
     retry_failed: bool = False
     progress: Progress = field(default_factory=Silent)
     identify: Callable[[Any], dict[str, Any]] = identity
+    find: Find = is_installed
 
     def run(self) -> Forecast:
         """Import, then walk through the stages."""
@@ -103,7 +127,14 @@ class DryRun:
         plan = make_plan(self.recipe, tables, self.identify)
         stages = tuple(self._forecast(planned) for planned in plan.stages)
         finished = RunFolder(self.workspace, plan.run_id).manifest() is not None
-        return Forecast(plan.run_id, finished, imported.counts.kept, imported.counts.failed, stages)
+        return Forecast(
+            run_id=plan.run_id,
+            finished=finished,
+            rows=imported.counts.kept,
+            failed=imported.counts.failed,
+            stages=stages,
+            notes=tuple(missing_libraries(self.recipe, self.find)),
+        )
 
     def _forecast(self, planned: PlannedStage) -> StageForecast:
         stage = planned.stage
@@ -117,7 +148,7 @@ class DryRun:
         else:
             self.exact = False
         calls = missing.height * stage.calls_per_row()
-        texts = self._text_bytes(planned, missing) if calls else 0
+        tokens = self._tokens(planned, missing) if calls else 0  # read once
         return StageForecast(
             stage=stage.label,
             rows=rows,
@@ -125,8 +156,9 @@ class DryRun:
             already_scored=rows - missing.height if planned.scoring_key else 0,
             to_score=missing.height,
             model_calls=calls,
-            tokens_about=texts // BYTES_PER_TOKEN * stage.calls_per_row(),
+            tokens_about=tokens * stage.calls_per_row(),
             creates=_creates(stage),
+            cost_about=_cost(stage, self.recipe.models, tokens),
         )
 
     def _rows(self, planned: PlannedStage) -> int:
@@ -179,7 +211,7 @@ class DryRun:
         self.exact = False
         calls = rows * planned.stage.calls_per_row()
         places = self.rows.scan(planned.row_type).select("place").collect()
-        texts = self._text_bytes(planned, places) if calls else 0
+        tokens = self._tokens(planned, places) if calls else 0  # read once
         return StageForecast(
             stage=planned.stage.label,
             rows=rows,
@@ -187,18 +219,21 @@ class DryRun:
             already_scored=0,
             to_score=rows,
             model_calls=calls,
-            tokens_about=texts // BYTES_PER_TOKEN * planned.stage.calls_per_row(),
+            tokens_about=tokens * planned.stage.calls_per_row(),
             creates=_creates(planned.stage),
+            cost_about=_cost(planned.stage, self.recipe.models, tokens),
         )
 
-    def _text_bytes(self, planned: PlannedStage, rows: pl.DataFrame) -> int:
+    def _tokens(self, planned: PlannedStage, rows: pl.DataFrame) -> int:
+        """About so many in the texts of these rows."""
         columns = row_columns(planned.stage)
         places = rows["place"].to_numpy()
-        return sum(
+        texts = sum(
             text_bytes(batch[name].combine_chunks())
             for batch in self.rows.batches(planned.row_type, columns, places)
             for name in columns
         )
+        return texts // BYTES_PER_TOKEN
 
 
 def text_bytes(values: pa.Array) -> int:
@@ -211,6 +246,17 @@ def text_bytes(values: pa.Array) -> int:
     if pa.types.is_struct(kind):
         return sum(text_bytes(field) for field in values.flatten())
     return 0
+
+
+def _cost(stage: Stage, models: Mapping[str, Any], tokens: int) -> float | None:
+    """What reading so many tokens costs, by each model as often as it is called for a row."""
+    costs = []
+    for need in stage.needs():
+        config = models[need.model]
+        if isinstance(config, ServedModel) and config.price is not None:
+            calls = stage.calls_per_row() if need.calls is None else need.calls
+            costs.append(tokens * calls * config.price.prompt_per_million / 1e6)
+    return sum(costs) if costs else None
 
 
 def _creates(stage: Stage) -> bool:

@@ -1,10 +1,13 @@
 """What came out of a run: for people, for `--json` and for the manifest."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from schemas.ledger import Counts
 from stages.engines import Usage
+
+# A call of a small model costs a millionth of the currency, a sum of floats ends in noise.
+COST_DIGITS: Final = 9
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,16 @@ class Effort:
         )
 
     def as_json(self) -> dict[str, Any]:
+        """As `calls.json` keeps it. Calls of before there was a price lack the last three."""
         return {
             "seconds": round(self.seconds, 3),
             "scored": self.scored,
             "model_calls": self.usage.calls,
             "prompt_tokens": self.usage.prompt_tokens,
             "completion_tokens": self.usage.completion_tokens,
+            "cached_tokens": self.usage.cached_tokens,
+            "retries": self.usage.retries,
+            "cost": round(self.usage.cost, COST_DIGITS),
         }
 
 
@@ -107,6 +114,11 @@ class Outcome:
     def model_calls(self) -> int:
         return sum(effort.usage.calls for effort in self.efforts.values())
 
+    @property
+    def cost(self) -> float:
+        """Money, in the currency of the recipe's prices."""
+        return sum(effort.usage.cost for effort in self.efforts.values())
+
     def as_json(self) -> dict[str, Any]:
         """The object that `winnow run --json` prints."""
         stages = []
@@ -128,5 +140,6 @@ class Outcome:
             "stages": stages,
             "exports": self.exports,
             "model_calls": self.model_calls,
+            "cost": round(self.cost, COST_DIGITS),
             "seconds": round(self.seconds, 3),
         }

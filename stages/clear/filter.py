@@ -149,7 +149,7 @@ class BsdetectorFilter(ConfidenceFilter, frozen=True):
 
     def needs(self) -> tuple[Need, ...]:
         reflects = {"generate"} if self.reflection == "sampled" else {"choose"}
-        return (Need(self.model, frozenset({"generate"} | reflects)),)
+        return (Need(self.model, frozenset({"generate"} | reflects), self.samples + 2),)
 
     def calls_per_row(self) -> int:
         return self.samples + 2
@@ -224,7 +224,8 @@ class BsdetectorNliFilter(BsdetectorFilter, frozen=True):
     nli: str = Field(description="The natural-language-inference model of the recipe.")
 
     def needs(self) -> tuple[Need, ...]:
-        return (*super().needs(), Need(self.nli, frozenset({"contradiction"})))
+        nli = Need(self.nli, frozenset({"contradiction"}), 2 * self.samples)
+        return (*super().needs(), nli)
 
     def calls_per_row(self) -> int:
         return super().calls_per_row() + 2 * self.samples
@@ -244,7 +245,8 @@ class BsdetectorEmbeddingFilter(BsdetectorFilter, frozen=True):
     embedder: str = Field(description="The embedder of the recipe.")
 
     def needs(self) -> tuple[Need, ...]:
-        return (*super().needs(), Need(self.embedder, frozenset({"embed"})))
+        embedder = Need(self.embedder, frozenset({"embed"}), self.samples + 1)
+        return (*super().needs(), embedder)
 
     def calls_per_row(self) -> int:
         return super().calls_per_row() + self.samples + 1

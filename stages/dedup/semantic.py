@@ -53,6 +53,7 @@ class SemanticDedup(Stage, frozen=True):
     accepts: ClassVar[tuple[RowType, ...]] = ("instruction", "document")
     decide_only: ClassVar[frozenset[str]] = frozenset({"threshold"})
     model_roles: ClassVar[frozenset[str]] = frozenset({"embedder"})
+    wants_neighbours: ClassVar[bool] = True
 
     def needs(self) -> tuple[Need, ...]:
         return (Need(self.embedder, frozenset({"embed"})),)

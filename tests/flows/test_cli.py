@@ -53,6 +53,28 @@ def test_help_imports_nothing_heavy() -> None:
     assert told.stdout == "[]\n"
 
 
+_ALL_HELP = """
+import sys
+from typer.testing import CliRunner
+from flows.cli import app
+for command in {commands}:
+    told = CliRunner().invoke(app, [*command, "--help"])
+    print(command, told.exit_code, "Usage: " in told.stdout)
+print([name for name in {heavy} if name in sys.modules])
+"""
+
+
+def test_the_help_of_no_command_imports_anything_heavy() -> None:
+    commands = [[], *([name] for name in COMMANDS)]
+    # typer itself reads a command's options with pydantic.
+    heavy = (*(name for name in HEAVY if name != "pydantic"), "faiss", "openai")
+    code = _ALL_HELP.format(commands=commands, heavy=heavy)
+
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert told.stdout.splitlines() == [*(f"{command} 0 True" for command in commands), "[]"]
+
+
 def test_every_command_is_documented_with_an_example() -> None:
     lacking = [name for name in COMMANDS if f"\n\n    winnow {name}" not in section(name)]
 

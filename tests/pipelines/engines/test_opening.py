@@ -3,8 +3,9 @@ import sys
 
 import pytest
 
-from pipelines.engines.local_config import SentenceTransformersModel, TransformersModel
 from pipelines.engines.errors import ModelUnavailable
+from pipelines.engines.libraries import not_installed
+from pipelines.engines.local_config import SentenceTransformersModel, TransformersModel
 from pipelines.engines.opening import open_engine
 
 _NO_NETWORK = """
@@ -37,20 +38,47 @@ except ModelUnavailable as error:
 
 
 @pytest.mark.parametrize(
-    ("library", "call", "message"),
+    ("library", "call"),
     [
-        ("faiss", "open_neighbours()", "uv sync --extra cpu (or --extra gpu)"),
-        (
-            "sentence_transformers",
-            "open_engine(SentenceTransformersModel(model='all-minilm-l6-v2'))",
-            "uv sync",
-        ),
+        ("faiss", "open_neighbours()"),
+        ("sentence_transformers", "open_engine(SentenceTransformersModel(model={minilm!r}))"),
+        ("transformers", "open_engine(TransformersModel(model={smollm2!r}))"),
+        ("torch", "open_engine(NliModel(model={minilm!r}))"),
+        ("vllm", "open_engine(VllmModel(model={minilm!r}))"),
+        ("openai", "open_engine(OpenAiModel(model='m', base_url='http://localhost/v1'))"),
     ],
 )
-def test_a_missing_library_names_the_command_that_installs_it(library, call, message):
-    script = _NO_LIBRARY.format(library=library, call=call)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout == f"the library '{library}' is not installed: {message}\n", done.stderr
+def test_a_missing_library_names_the_command_that_installs_it(library, call):
+    done = _without(library, call)
+    assert done.stdout == not_installed(library) + "\n", done.stderr
+
+
+def _without(library, call):
+    models = {"minilm": "all-minilm-l6-v2", "smollm2": "smollm2-135m-instruct"}
+    script = _NO_LIBRARY.format(library=library, call=call.format(**models))
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+
+_BROKEN_LIBRARY = """
+import pathlib, sys
+sys.path.insert(0, sys.argv[1])
+from pipelines.engines.errors import ModelUnavailable
+from pipelines.engines.opening import open_neighbours
+try:
+    open_neighbours()
+except ModelUnavailable as error:
+    print(error)
+"""
+
+
+def test_a_library_that_is_there_and_broken_is_not_called_missing(tmp_path):
+    (tmp_path / "faiss.py").write_text("from numpy import no_such_thing")
+    done = subprocess.run(
+        [sys.executable, "-c", _BROKEN_LIBRARY, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.stdout.startswith(
+        "a library is installed and cannot be used: cannot import name 'no_such_thing'"
+    ), done.stderr
 
 
 def test_a_folder_that_is_no_model_cannot_be_opened(tmp_path):

@@ -93,6 +93,7 @@ class Bench:
             Workspace(self.folder / "workspace"),
             open_engine=judge.open,
             identify=lambda config: {"model": config.model},
+            find=lambda library: True,
             **options,
         )
 

@@ -104,6 +104,59 @@ def test_errors_that_are_to_be_retried_count_as_rows_to_score(bench: Bench) -> N
     assert forecast(bench, retry_failed=True).stages[1].to_score == 1
 
 
+PRICED = {"kind": "openai", "model": "judge", "base_url": "http://localhost/v1"}
+
+
+def priced(bench: Bench, prompt_per_million: float) -> None:
+    price = {"prompt_per_million": prompt_per_million, "completion_per_million": 40}
+    # With a tokenizer, since only then a server can say how likely an answer is.
+    model = {**PRICED, "tokenizer": "smollm2-135m-instruct", "price": price}
+    bench.options = {"models": {"judge": model}}
+
+
+def test_reading_costs_what_the_price_says_and_writing_is_not_in_it(bench: Bench) -> None:
+    free = forecast(bench)
+    priced(bench, prompt_per_million=20)
+
+    told = forecast(bench)
+
+    tokens = told.stages[1].tokens_about
+    assert tokens == free.stages[1].tokens_about > 0
+    assert [stage.cost_about for stage in told.stages] == [None, tokens * 20 / 1e6, None]
+    assert told.cost_about == told.as_json()["cost_about"] == tokens * 20 / 1e6
+    assert free.cost_about is free.as_json()["cost_about"] is None
+
+
+def test_each_model_is_paid_for_its_own_share_of_the_calls(bench: Bench) -> None:
+    judge = {**PRICED, "price": {"prompt_per_million": 20}}
+    embedder = {**PRICED, "kind": "openai-embedder", "price": {"prompt_per_million": 3}}
+    bench.options = {"models": {"judge": judge, "embedder": embedder}}
+    bench.stages = [
+        {
+            "kind": "clear.filter",
+            "estimator": "bsdetector",
+            "contradiction": "embedding",
+            "model": "judge",
+            "embedder": "embedder",
+            "samples": 5,
+        }
+    ]
+
+    (told,) = forecast(bench).stages
+
+    # 5 samples and 2 reflections by the judge; 5 answers and the target to embed.
+    once = told.tokens_about // 13
+    assert told.tokens_about == once * 13
+    assert told.cost_about == pytest.approx((once * 7 * 20 + once * 6 * 3) / 1e6)
+
+
+def test_what_is_scored_already_costs_nothing(bench: Bench) -> None:
+    priced(bench, prompt_per_million=20)
+    bench.run()
+
+    assert forecast(bench).cost_about == 0
+
+
 def test_text_bytes_counts_every_text_however_deep_it_lies() -> None:
     turns = [{"role": "user", "content": "héllo"}, {"role": "assistant", "content": None}]
 
