@@ -77,8 +77,8 @@ class Stage(BaseModel, frozen=True, extra="forbid"):
         return ()
 
     def calls_per_row(self) -> int:
-        """Model calls that scoring one row costs: what `--dry-run` multiplies."""
-        return 0
+        """Model calls that scoring one row costs."""
+        return sum(need.calls for need in self.needs())
 
     def scores(self) -> pa.Schema:
         """Columns that `score` returns; empty for a stage that only decides."""

@@ -119,3 +119,13 @@ def split_at_target(
 
 def _present(turn: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in turn.items() if value is not None}
+
+
+def with_instruction(chat: Sequence[Mapping[str, Any]], instruction: str) -> list[dict[str, Any]]:
+    """The chat with an instruction at its end: in the last user turn, or in one of its own."""
+    turns = [dict(turn) for turn in chat]
+    if turns and turns[-1].get("role") == "user":
+        turns[-1]["content"] = (turns[-1].get("content") or "") + instruction
+    else:
+        turns.append({"role": "user", "content": instruction.lstrip()})
+    return turns

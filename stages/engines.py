@@ -11,7 +11,7 @@ noise.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -230,11 +230,13 @@ CAPABILITIES: Mapping[str, type] = {
 
 @dataclass(frozen=True)
 class Need:
-    """One model that a stage asks for: its name in the recipe and what it must be able to do.
+    """One model that a stage asks for.
 
-    calls: how many of the stage's `calls_per_row` go to this model; None for all of them.
+    model         its name in the recipe
+    capabilities  what it must be able to do, of CAPABILITIES
+    calls         requests that scoring one row costs: what `--dry-run` multiplies
     """
 
     model: str
-    capabilities: frozenset[str] = field(default_factory=frozenset)
-    calls: int | None = None
+    capabilities: frozenset[str]
+    calls: int

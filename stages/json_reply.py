@@ -6,7 +6,7 @@ Where the object may stand, tried in this order:
     the one fenced block that is an object, whatever stands around it
     the one object in the text, from a brace before a quotation mark to its partner
 
-Text before and after it is allowed, and what comes before the last `</think>` is not read. Two
+Text before and after it is allowed, and what a model thinks (before `</think>`) is not read. Two
 objects that differ are no answer, since nobody can say which one is meant; nor is an object inside
 a broken one. Beyond the grammar of JSON one thing is taken, since models write it and it can only
 mean one thing: line breaks inside a string. Not taken, though Python's reader takes them: a key
@@ -23,7 +23,8 @@ from typing import Any, Final, NoReturn
 LEVELS: Final = 100  # of nesting; whether more can be read depends on the stack of the moment
 _SHOWN: Final = 40  # characters of a reply that a reason quotes
 
-_THOUGHT: Final = "</think>"
+# Behind its line only: inside a string of the object it is a text like any other.
+_THOUGHT: Final = re.compile(r"</think>[ \t]*(?:\n|\Z)")
 _FENCE: Final = re.compile(r"^[ \t]*(?:```|~~~).*$", re.MULTILINE)
 # `{x}` in prose is no JSON; a brace before a quotation mark is meant to be.
 _OBJECT: Final = re.compile(r'\{\s*"')
@@ -39,9 +40,15 @@ def json_object(reply: str) -> dict[str, Any]:
         return _whole(reply)
     except Unreadable:
         # A reply that is JSON and wrong in itself fails below for the same reason.
-        after = reply.rpartition(_THOUGHT)[2]
+        after = _behind_thoughts(reply)
     fenced = _fenced(after)
     return fenced if fenced is not None else _embedded(after)
+
+
+def _behind_thoughts(reply: str) -> str:
+    if reply.lstrip().startswith("<think>"):
+        return reply.rpartition("</think>")[2]
+    return _THOUGHT.split(reply)[-1]
 
 
 def _whole(text: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
 from schemas.ids import digest
+from stages.conversation import with_instruction
 from stages.engines import Chat, Completion, Generator, Message, Refused, Sampling
 from stages.json_reply import Unreadable, json_object
 
@@ -79,16 +80,6 @@ def schema_text(schema: type[BaseModel]) -> str:
     for model in (found, *found.get("$defs", {}).values()):
         model.pop("title", None)
     return json.dumps(found, ensure_ascii=False, separators=(",", ":"))
-
-
-def with_instruction(chat: Chat, instruction: str) -> list[Message]:
-    """The chat with an instruction at its end: in the last user turn, or in one of its own."""
-    turns: list[Message] = list(chat)
-    if turns and turns[-1].get("role") == "user":
-        turns[-1] = {**turns[-1], "content": (turns[-1].get("content") or "") + instruction}
-    else:
-        turns.append({"role": "user", "content": instruction.lstrip()})
-    return turns
 
 
 class _Untitled(GenerateJsonSchema):

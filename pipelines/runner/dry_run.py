@@ -254,8 +254,7 @@ def _cost(stage: Stage, models: Mapping[str, Any], tokens: int) -> float | None:
     for need in stage.needs():
         config = models[need.model]
         if isinstance(config, ServedModel) and config.price is not None:
-            calls = stage.calls_per_row() if need.calls is None else need.calls
-            costs.append(tokens * calls * config.price.prompt_per_million / 1e6)
+            costs.append(tokens * need.calls * config.price.prompt_per_million / 1e6)
     return sum(costs) if costs else None
 
 

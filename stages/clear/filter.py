@@ -92,10 +92,7 @@ class LikelihoodFilter(ConfidenceFilter, frozen=True):
     max_answer_tokens: int = Field(default=256, ge=1)
 
     def needs(self) -> tuple[Need, ...]:
-        return (Need(self.model, frozenset({"log_probs"})),)
-
-    def calls_per_row(self) -> int:
-        return 2
+        return (Need(self.model, frozenset({"log_probs"}), calls=2),)
 
     def scores(self) -> pa.Schema:
         return pa.schema(
@@ -149,10 +146,7 @@ class BsdetectorFilter(ConfidenceFilter, frozen=True):
 
     def needs(self) -> tuple[Need, ...]:
         reflects = {"generate"} if self.reflection == "sampled" else {"choose"}
-        return (Need(self.model, frozenset({"generate"} | reflects), self.samples + 2),)
-
-    def calls_per_row(self) -> int:
-        return self.samples + 2
+        return (Need(self.model, frozenset({"generate"} | reflects), calls=self.samples + 2),)
 
     def scores(self) -> pa.Schema:
         return pa.schema(
@@ -224,11 +218,8 @@ class BsdetectorNliFilter(BsdetectorFilter, frozen=True):
     nli: str = Field(description="The natural-language-inference model of the recipe.")
 
     def needs(self) -> tuple[Need, ...]:
-        nli = Need(self.nli, frozenset({"contradiction"}), 2 * self.samples)
+        nli = Need(self.nli, frozenset({"contradiction"}), calls=2 * self.samples)
         return (*super().needs(), nli)
-
-    def calls_per_row(self) -> int:
-        return super().calls_per_row() + 2 * self.samples
 
     def contradicts(self, ctx: Context) -> Contradicts:
         return ctx.contradiction(self.nli).probability
@@ -245,11 +236,8 @@ class BsdetectorEmbeddingFilter(BsdetectorFilter, frozen=True):
     embedder: str = Field(description="The embedder of the recipe.")
 
     def needs(self) -> tuple[Need, ...]:
-        embedder = Need(self.embedder, frozenset({"embed"}), self.samples + 1)
+        embedder = Need(self.embedder, frozenset({"embed"}), calls=self.samples + 1)
         return (*super().needs(), embedder)
-
-    def calls_per_row(self) -> int:
-        return super().calls_per_row() + self.samples + 1
 
     def contradicts(self, ctx: Context) -> Contradicts:
         return lambda pairs: dissimilarity(ctx.embedder(self.embedder), pairs)

@@ -7,6 +7,8 @@ beginning; the second reflection continues the first.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from stages.conversation import with_instruction
+
 Turn = dict[str, str]
 
 EXPLAIN_AND_ANSWER: Final = """
@@ -42,7 +44,7 @@ CHOOSE: Final = "Reply with the letter alone: A, B or C."
 
 def sample_prompt(prompt: Sequence[Mapping[str, str]]) -> list[Turn]:
     """The chat that asks for an answer of the model's own."""
-    return _asking(prompt, EXPLAIN_AND_ANSWER)
+    return with_instruction(prompt, EXPLAIN_AND_ANSWER)
 
 
 def reflection_prompt(
@@ -50,7 +52,7 @@ def reflection_prompt(
 ) -> list[Turn]:
     """The chat that asks whether `answer` is correct. `instruction`: one of the two above."""
     # Not str.format over texts of the data: those may hold braces.
-    return _asking(prompt, _JUDGE.replace("{answer}", answer) + instruction)
+    return with_instruction(prompt, _JUDGE.replace("{answer}", answer) + instruction)
 
 
 def second_reflection_prompt(first: Sequence[Turn], reply: str, instruction: str) -> list[Turn]:
@@ -60,13 +62,3 @@ def second_reflection_prompt(first: Sequence[Turn], reply: str, instruction: str
         {"role": "assistant", "content": reply},
         {"role": "user", "content": _AGAIN + instruction},
     ]
-
-
-def _asking(prompt: Sequence[Mapping[str, str]], instruction: str) -> list[Turn]:
-    """The prompt with an instruction at its end: in the last user turn, or in one of its own."""
-    turns = [dict(turn) for turn in prompt]
-    if turns and turns[-1]["role"] == "user":
-        turns[-1]["content"] = turns[-1].get("content", "") + instruction
-    else:
-        turns.append({"role": "user", "content": instruction.lstrip()})
-    return turns

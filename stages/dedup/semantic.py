@@ -56,10 +56,7 @@ class SemanticDedup(Stage, frozen=True):
     wants_neighbours: ClassVar[bool] = True
 
     def needs(self) -> tuple[Need, ...]:
-        return (Need(self.embedder, frozenset({"embed"})),)
-
-    def calls_per_row(self) -> int:
-        return 1
+        return (Need(self.embedder, frozenset({"embed"}), calls=1),)
 
     def reads(self) -> tuple[str, ...]:
         return ("text",) if self.row_type == "document" else ("messages",)
