@@ -3,12 +3,17 @@
 Shape legend: B rows of a batch, T padded length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from stages.engines import Refused
+
 Tokens = npt.NDArray[np.int32]  # (tokens,)
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def pack(
@@ -28,6 +33,29 @@ def pack(
             longest = lengths[index]
         batches[-1].append(index)
     return batches
+
+
+def answered(
+    requests: Sequence[T | Refused],
+    length: Callable[[T], int],
+    answer: Callable[[Sequence[T]], Sequence[R]],
+    batch_tokens: int,
+    batch_rows: int | None = None,
+) -> list[R | Refused]:
+    """What `answer` makes of each request, batch by batch as `pack` has them, in their own order.
+
+    Requests that were refused already stay where they are.
+    """
+    open_ones = [(i, item) for i, item in enumerate(requests) if not isinstance(item, Refused)]
+    answers: dict[int, R] = {}
+    for batch in pack([length(item) for _, item in open_ones], batch_tokens, batch_rows):
+        found = answer([open_ones[place][1] for place in batch])
+        for place, one in zip(batch, found, strict=True):
+            answers[open_ones[place][0]] = one
+    return [
+        request if isinstance(request, Refused) else answers[i]
+        for i, request in enumerate(requests)
+    ]
 
 
 def padded_right(rows: Sequence[Tokens], fill: int) -> npt.NDArray[np.int64]:

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from pipelines.engines.batching import Tokens, padded_right
+from pipelines.engines.errors import ModelUnavailable
+from stages.engines import Vectors
 
 _SLICE_BYTES = 2**28  # float32 logits held at one time
 
@@ -36,10 +38,45 @@ class CausalNetwork:
     def _head_alone_gives_logits(self) -> bool:
         # Some models scale or cap what the output layer gives (Gemma 2, Granite, Cohere). They are
         # found by trying, and take the long way: full logits, in batches small enough for that.
-        ids = torch.arange(8, device=self.device)[None] % self.vocabulary
+        ids = self._few_tokens()
         whole = self.model(input_ids=ids, use_cache=False).logits.float()
-        parts = self._head(self._hidden(ids)).float()
-        return bool(torch.allclose(whole, parts, rtol=1e-3, atol=1e-3))
+        return _close(whole, self._head(self._hidden(ids)))
+
+    @torch.inference_mode()
+    def check_states_are_what_the_head_reads(self) -> None:
+        """Raises ModelUnavailable for a model that scales or maps its states before the head."""
+        if self._head_is_all:
+            return
+        read: list[torch.Tensor] = []
+        watch = self.model.get_output_embeddings().register_forward_pre_hook(
+            lambda _, given: read.append(given[0])
+        )
+        try:
+            self.model(input_ids=self._few_tokens(), use_cache=False)
+        finally:
+            watch.remove()
+        if len(read) != 1 or not _close(read[0].float(), self._hidden(self._few_tokens())):
+            raise ModelUnavailable(
+                f"{type(self.model).__name__} changes its final hidden states before the output "
+                "head, so they do not give its logits: choose a model that does not"
+            )
+
+    def _few_tokens(self) -> torch.Tensor:
+        return torch.arange(8, device=self.device)[None] % self.vocabulary
+
+    @torch.inference_mode()
+    def final_states(self, rows: Sequence[Tokens]) -> list[Vectors]:
+        """What the output head is applied to: float32 (tokens, width) for each row.
+
+        Rows are padded on the right, as in `logits_behind`.
+        """
+        ids = torch.from_numpy(padded_right(rows, self.fill)).to(self.device)
+        states = self._hidden(ids)
+        # Copies: a slice would keep the whole batch with its padding alive.
+        return [
+            np.array(own[: len(row)].float().cpu().numpy())
+            for own, row in zip(states, rows, strict=True)
+        ]
 
     def _hidden(self, ids: torch.Tensor) -> torch.Tensor:
         backbone = self.model.base_model
@@ -74,3 +111,7 @@ class CausalNetwork:
             part = picked[start : start + step]
             logits = self._head(part) if self._head_is_all else part
             yield slice(start, start + len(part)), logits.float()
+
+
+def _close(expected: torch.Tensor, found: torch.Tensor) -> bool:
+    return bool(torch.allclose(expected, found.float(), rtol=1e-3, atol=1e-3))

@@ -86,30 +86,58 @@ class ChatTokens:
         Refused when the last turn is no assistant's, when prompt and answer are longer than the
         context, or when the template cannot render the chat.
         """
+        return [
+            chat if isinstance(chat, Refused) else self._answer(chat, max_tokens)
+            for chat in self._split(chats)
+        ]
+
+    def beginnings(self, chats: Sequence[Chat], max_tokens: int) -> list[Answer | Refused]:
+        """As `answers`, but prompt and answer together keep `max_tokens` tokens.
+
+        Refused also when nothing of the answer is among them.
+        """
+        return [
+            chat if isinstance(chat, Refused) else self._beginning(chat, max_tokens)
+            for chat in self._split(chats)
+        ]
+
+    def _beginning(self, chat: Answer, max_tokens: int) -> Answer | Refused:
+        if len(chat.answer) == 0:
+            return Refused("the chat template renders the answer to nothing")
+        room = max_tokens - len(chat.prompt)
+        if room < 1:
+            return Refused(
+                f"the prompt has {len(chat.prompt):,} tokens, so nothing of the answer "
+                f"({len(chat.answer):,}) is among the chat's first {max_tokens:,}"
+            )
+        return self._answer(chat, room)
+
+    def _answer(self, chat: Answer, max_tokens: int) -> Answer | Refused:
+        answer = chat.answer[:max_tokens]
+        if len(chat.prompt) + len(answer) > self.context:
+            return Refused(
+                f"the prompt has {len(chat.prompt):,} tokens and the answer {len(answer):,}: the "
+                f"model's context is {self.context:,}"
+            )
+        return Answer(chat.prompt, answer, len(answer) < len(chat.answer))
+
+    def _split(self, chats: Sequence[Chat]) -> list[Answer | Refused]:
+        """Each chat whole, in two parts."""
         parts = [self._parts(chat) for chat in chats]
         texts = [text for part in parts if not isinstance(part, Refused) for text in part]
         tokens = iter(self.tokens(texts))
         return [
-            part
-            if isinstance(part, Refused)
-            else self._answer(next(tokens), next(tokens), max_tokens)
+            part if isinstance(part, Refused) else self._whole(next(tokens), next(tokens))
             for part in parts
         ]
 
-    def _answer(self, prompt: Tokens, answer: Tokens, max_tokens: int) -> Answer | Refused:
+    def _whole(self, prompt: Tokens, answer: Tokens) -> Answer | Refused:
         if self.end_of_turn is not None:  # what the template writes behind it is no answer
             ends = np.flatnonzero(answer == self.end_of_turn)
             answer = answer[: ends[-1] + 1] if len(ends) else answer
         if len(prompt) == 0:
             return Refused("the chat template puts nothing before the answer")
-        cut = len(answer) > max_tokens
-        answer = answer[:max_tokens]
-        if len(prompt) + len(answer) > self.context:
-            return Refused(
-                f"the prompt has {len(prompt):,} tokens and the answer {len(answer):,}: the "
-                f"model's context is {self.context:,}"
-            )
-        return Answer(prompt, answer, cut)
+        return Answer(prompt, answer, cut=False)
 
     def _parts(self, chat: Chat) -> tuple[str, str] | Refused:
         """The rendered text before the last turn's content, and from there to the end.

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import torch
 
-from pipelines.engines.local_config import Dtype
 from pipelines.engines.errors import ModelUnavailable
+from pipelines.engines.local_config import Dtype
 from stages.engines import EngineError
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

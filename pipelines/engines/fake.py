@@ -17,6 +17,7 @@ import numpy.typing as npt
 from stages.engines import (
     AnswerLogProbs,
     Chat,
+    ChatStates,
     Completion,
     Refused,
     Sampling,
@@ -27,6 +28,7 @@ from stages.engines import (
 Write: TypeAlias = Callable[[Chat, Sampling, int], str | Refused]  # the int: which sample
 Choose: TypeAlias = Callable[[Chat, Sequence[str]], Sequence[float] | Refused]
 LogProbs: TypeAlias = Callable[[Chat], Sequence[float] | Refused]
+States: TypeAlias = Callable[[Chat], npt.ArrayLike | Refused]
 Embed: TypeAlias = Callable[[str], Sequence[float]]
 Contradict: TypeAlias = Callable[[str, str], float]
 
@@ -37,6 +39,8 @@ class FakeEngine:
     generate       (chat, sampling, sample number) -> the text of that sample
     choose         (chat, options) -> weights of the options, scaled here to sum to 1
     log_probs      chat -> log-probabilities of its last turn's tokens, cut here
+    hidden_states  chat -> a row for each of its tokens, cut here; the answer begins behind the
+                   words of the turns before it
     embed          text -> a vector, scaled here to length 1
     contradiction  (premise, hypothesis) -> probability
     probe          called by `probe`: raise EngineError here to play a dead engine
@@ -48,6 +52,7 @@ class FakeEngine:
         generate: Write | None = None,
         choose: Choose | None = None,
         log_probs: LogProbs | None = None,
+        hidden_states: States | None = None,
         embed: Embed | None = None,
         contradiction: Contradict | None = None,
         probe: Callable[[], None] = lambda: None,
@@ -61,6 +66,7 @@ class FakeEngine:
             "generate": generate and _generating(self, generate),
             "choose": choose and _choosing(self, choose),
             "log_probs": log_probs and _scoring(self, log_probs),
+            "hidden_states": hidden_states and _reading(self, hidden_states),
             "embed": embed and _embedding(self, embed),
             "probability": contradiction and _contradicting(self, contradiction),
         }
@@ -151,6 +157,31 @@ def _scoring(
         return [one(chat, max_tokens) for chat in chats]
 
     return log_probs
+
+
+def _reading(
+    engine: FakeEngine, states: States
+) -> Callable[[Sequence[Chat], int], list[ChatStates | Refused]]:
+    def one(chat: Chat, max_tokens: int) -> ChatStates | Refused:
+        if not chat or chat[-1].get("role") != "assistant":
+            return Refused("the last turn is not the assistant's")
+        values = states(chat)
+        if isinstance(values, Refused):
+            return values
+        rows = np.asarray(values, dtype=np.float32)
+        answer_from = _words(chat[:-1])
+        if min(len(rows), max_tokens) <= answer_from:
+            return Refused(
+                f"the prompt has {answer_from:,} tokens, so nothing of the answer "
+                f"({len(rows) - answer_from:,}) is among the chat's first {max_tokens:,}"
+            )
+        engine.count(_words(chat))
+        return ChatStates(rows[:max_tokens], answer_from, len(rows) > max_tokens)
+
+    def hidden_states(chats: Sequence[Chat], max_tokens: int) -> list[ChatStates | Refused]:
+        return [one(chat, max_tokens) for chat in chats]
+
+    return hidden_states
 
 
 def _embedding(engine: FakeEngine, vector: Embed) -> Callable[[Sequence[str]], Vectors]:

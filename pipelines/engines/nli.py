@@ -1,5 +1,6 @@
 """The probability that two texts contradict each other, by a natural-language-inference model."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,26 +9,42 @@ import numpy.typing as npt
 import torch
 
 from pipelines.engines.batching import pack
-from pipelines.engines.local_config import NliModel
 from pipelines.engines.device import chosen_device, device_errors, torch_dtype
 from pipelines.engines.errors import ModelUnavailable
+from pipelines.engines.local_config import NliModel
+from pipelines.engines.one_at_a_time import one_at_a_time
 from stages.engines import EngineError, Usage
 
 _ADVICE = "a smaller batch_tokens needs less"
+_UNSAID = 10**9  # tokens: beyond any model, as transformers writes where a tokenizer has no limit
 
 
-def contradiction_label(label_to_id: Mapping[str, int], model: str) -> int:
+def contradiction_label(
+    label_to_id: Mapping[str, int] | None, id_to_label: Mapping[int, str], model: str
+) -> int:
     """The class that means contradiction; its place differs between models.
 
-    Raises ModelUnavailable for a model without one.
+    Both of a config's tables are looked at: transformers fills in a missing one with LABEL_0 ... or
+    with nothing. Raises ModelUnavailable for a model without such a class, and where they disagree.
     """
-    found = [number for label, number in label_to_id.items() if label.lower() == "contradiction"]
-    if len(found) != 1:
+    pairs = [
+        *(label_to_id or {}).items(),
+        *((name, number) for number, name in id_to_label.items()),
+    ]
+    found = {int(number) for name, number in pairs if name.lower() == "contradiction"}
+    if len(found) == 1:
+        return found.pop()
+    if found:
         raise ModelUnavailable(
-            f"'{model}' is no model for contradictions: of its labels {sorted(label_to_id)} one "
-            "must be 'contradiction'"
+            f"the config of '{model}' contradicts itself: label2id is {dict(label_to_id or {})} "
+            f"and id2label {dict(id_to_label)}"
         )
-    return found[0]
+    names = sorted({name for name, _ in pairs})
+    problem = f"'{model}' is no model for contradictions: of its labels {names} one must be "
+    problem += "'contradiction'"
+    if all(name.startswith("LABEL_") for name in names):
+        problem += "; where its authors say which is which, name them in a local copy's config.json"
+    raise ModelUnavailable(problem)
 
 
 class NliClassifier:
@@ -43,13 +60,16 @@ class NliClassifier:
             )
             self.model = model.to(self.device).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder, **hub)
-        self.label = contradiction_label(model.config.label2id, config.model)
-        self.max_length = min(config.max_length, self.tokenizer.model_max_length)
-        own = 2_048 if self.device.type == "cpu" else 16_384
-        self.batch_tokens = config.batch_tokens or own
+        own = model.config
+        self.label = contradiction_label(own.label2id, own.id2label, config.model)
+        self.max_length = min(config.max_length, _longest(model, self.tokenizer))
+        usual = 2_048 if self.device.type == "cpu" else 16_384
+        self.batch_tokens = config.batch_tokens or usual
         self.usage = Usage()
         self.notes: list[str] = []
+        self.lock = threading.RLock()
 
+    @one_at_a_time
     @torch.inference_mode()
     def probability(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
         """See stages.engines.Contradiction. Of a pair that is too long, the longer text is cut."""
@@ -73,6 +93,7 @@ class NliClassifier:
             self.usage.prompt_tokens += sum(lengths[i] for i in batch)
         return out
 
+    @one_at_a_time
     def probe(self) -> None:
         """A small real request; raises EngineError. Not counted in `usage`."""
         before = self.usage.copy()
@@ -85,5 +106,18 @@ class NliClassifier:
         if not np.isfinite(value):
             raise EngineError("the classifier answers with a probability that is not finite")
 
+    @one_at_a_time
     def close(self) -> None:
         del self.model
+
+
+def _longest(model: Any, tokenizer: Any) -> int:
+    """Tokens that the model has positions for, where its tokenizer does not say."""
+    if tokenizer.model_max_length < _UNSAID:
+        return int(tokenizer.model_max_length)
+    positions = int(getattr(model.config, "max_position_embeddings", None) or _UNSAID)
+    for part in model.modules():
+        table = getattr(part, "position_embeddings", None)
+        if isinstance(table, torch.nn.Embedding) and table.padding_idx is not None:
+            positions -= table.padding_idx + 1  # RoBERTa and its kin count from behind the padding
+    return positions

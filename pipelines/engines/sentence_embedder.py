@@ -1,13 +1,15 @@
 """Sentence embeddings through sentence-transformers."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from pipelines.engines.batching import pack
-from pipelines.engines.local_config import SentenceTransformersModel
 from pipelines.engines.device import chosen_device, device_errors, torch_dtype
+from pipelines.engines.local_config import SentenceTransformersModel
+from pipelines.engines.one_at_a_time import one_at_a_time
 from stages.engines import EngineError, Usage, Vectors
 
 _ADVICE = "a smaller batch_size needs less"
@@ -33,7 +35,9 @@ class SentenceEmbedder:
         self.batch_size = config.batch_size
         self.usage = Usage()
         self.notes: list[str] = []
+        self.lock = threading.RLock()
 
+    @one_at_a_time
     def embed(self, texts: Sequence[str]) -> Vectors:
         """See stages.engines.Embedder. Texts go through the model in order of length."""
         dimension = int(self.model.get_embedding_dimension() or 0)
@@ -60,6 +64,7 @@ class SentenceEmbedder:
         counted = self.model.tokenizer(texts, truncation=True, max_length=self.model.max_seq_length)
         return sum(map(len, counted["input_ids"]))
 
+    @one_at_a_time
     def probe(self) -> None:
         """A small real request; raises EngineError. Not counted in `usage`."""
         before = self.usage.copy()
@@ -72,5 +77,6 @@ class SentenceEmbedder:
         if not np.isfinite(vector).all():
             raise EngineError("the embedder answers with vectors that are not finite")
 
+    @one_at_a_time
     def close(self) -> None:
         del self.model

@@ -1,35 +1,36 @@
-"""Chat models through transformers: Generator, Chooser and Likelihood, on CPU or GPU.
+"""Chat models through transformers: everything that is asked of one, on CPU or GPU.
 
 The reference that other engines are compared with. Requests are batched by length; in float32 the
 results do not depend on the batch beyond 1e-4 or so.
 """
 
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipelines.engines.batching import Tokens, pack
+from pipelines.engines.batching import Tokens, answered
 from pipelines.engines.causal_network import CausalNetwork
 from pipelines.engines.chat_tokens import Answer, ChatTokens
-from pipelines.engines.local_config import TransformersModel
 from pipelines.engines.decoding import Written, written_answers
 from pipelines.engines.device import chosen_device, device_errors, torch_dtype
 from pipelines.engines.first_tokens import first_tokens
+from pipelines.engines.local_config import TransformersModel
+from pipelines.engines.one_at_a_time import one_at_a_time
 from pipelines.engines.sampling import noise
 from stages.engines import (
     AnswerLogProbs,
     Chat,
+    ChatStates,
     Completion,
     EngineError,
     Refused,
     Sampling,
     Usage,
 )
-
-T = TypeVar("T")
 
 _ADVICE = "a smaller batch_tokens or batch_rows needs less"
 # Keys and values of writing answers are kept for 8 times the tokens of one forward pass: 32 answers
@@ -39,7 +40,7 @@ _STOP_WINDOW = 16  # tokens decoded beyond the longest stop string to look for i
 
 
 class TransformersEngine:
-    """One open model. Not for several threads at once."""
+    """One open model: Generator, Chooser, Likelihood and HiddenStates, one call at a time."""
 
     def __init__(self, config: TransformersModel, folder: str, **hub: Any) -> None:
         """`folder` and `hub` go to from_pretrained: a folder, or a hub id and its commit."""
@@ -60,24 +61,20 @@ class TransformersEngine:
         self.ends = _end_tokens(model, tokenizer, self.chat_tokens.end_of_turn)
         self.usage = Usage()
         self.notes: list[str] = []
+        self.lock = threading.RLock()
 
+    @one_at_a_time
     def log_probs(self, chats: Sequence[Chat], max_tokens: int) -> list[AnswerLogProbs | Refused]:
         """See stages.engines.Likelihood. One forward pass over prompt and answer."""
         answers = self.chat_tokens.answers(chats, max_tokens)
-        results: list[AnswerLogProbs | Refused | None] = [
-            item if isinstance(item, Refused) else None for item in answers
-        ]
-        items = [(i, item) for i, item in enumerate(answers) if isinstance(item, Answer)]
-        lengths = [len(item.prompt) + len(item.answer) - 1 for _, item in items]
-        for batch in pack(lengths, self._forward_tokens()):
-            values = self._answer_log_probs([items[place][1] for place in batch])
-            for place, value in zip(batch, values, strict=True):
-                index, item = items[place]
-                results[index] = AnswerLogProbs(value, item.cut)
-                self._count(len(item.prompt) + len(item.answer), 0)
-        return _complete(results)
+        return answered(
+            answers,
+            lambda item: len(item.prompt) + len(item.answer) - 1,
+            self._answer_log_probs,
+            self._forward_tokens(),
+        )
 
-    def _answer_log_probs(self, items: Sequence[Answer]) -> list[npt.NDArray[np.float32]]:
+    def _answer_log_probs(self, items: Sequence[Answer]) -> list[AnswerLogProbs]:
         rows = [np.concatenate([item.prompt, item.answer[:-1]]) for item in items]
         wanted = [
             range(len(item.prompt) - 1, len(row)) for item, row in zip(items, rows, strict=True)
@@ -89,9 +86,34 @@ class TransformersEngine:
             for part, logits in self.network.logits_behind(rows, wanted):
                 chosen = logits.gather(-1, targets[part, None]).squeeze(-1)
                 values[part] = (chosen - logits.logsumexp(-1)).cpu().numpy()
+        self._count([len(item.prompt) + len(item.answer) for item in items])
         borders = np.cumsum([len(item.answer) for item in items])[:-1]
-        return np.split(values, borders)
+        own = zip(np.split(values, borders), items, strict=True)
+        return [AnswerLogProbs(value, item.cut) for value, item in own]
 
+    @one_at_a_time
+    def hidden_states(self, chats: Sequence[Chat], max_tokens: int) -> list[ChatStates | Refused]:
+        """See stages.engines.HiddenStates. One forward pass; no logits are made.
+
+        Raises ModelUnavailable for a model that changes its states before the output head.
+        """
+        self.network.check_states_are_what_the_head_reads()
+        return answered(
+            self.chat_tokens.beginnings(chats, max_tokens),
+            lambda item: len(item.prompt) + len(item.answer),
+            self._states,
+            self.batch_tokens,
+        )
+
+    def _states(self, items: Sequence[Answer]) -> list[ChatStates]:
+        rows = [np.concatenate([item.prompt, item.answer]) for item in items]
+        with device_errors(_ADVICE):
+            states = self.network.final_states(rows)
+        self._count([len(row) for row in rows])
+        own = zip(states, items, strict=True)
+        return [ChatStates(values, len(item.prompt), item.cut) for values, item in own]
+
+    @one_at_a_time
     def choose(
         self, chats: Sequence[Chat], options: Sequence[str]
     ) -> list[npt.NDArray[np.float32] | Refused]:
@@ -100,30 +122,26 @@ class TransformersEngine:
         Raises ValueError for options that share a first token.
         """
         firsts = first_tokens(self.chat_tokens, options)
-        prompts = self.chat_tokens.prompts(chats, room=1)
-        results: list[npt.NDArray[np.float32] | Refused | None] = [
-            prompt if isinstance(prompt, Refused) else None for prompt in prompts
-        ]
-        items = [(i, prompt) for i, prompt in enumerate(prompts) if not isinstance(prompt, Refused)]
-        for batch in pack([len(prompt) for _, prompt in items], self._forward_tokens()):
-            shares = self._option_shares([items[place][1] for place in batch], firsts)
-            for place, share in zip(batch, shares, strict=True):
-                index, prompt = items[place]
-                results[index] = share
-                self._count(len(prompt), 0)
-        return _complete(results)
+        return answered(
+            self.chat_tokens.prompts(chats, room=1),
+            len,
+            lambda prompts: self._option_shares(prompts, firsts),
+            self._forward_tokens(),
+        )
 
     def _option_shares(
         self, prompts: Sequence[Tokens], firsts: Sequence[Sequence[int]]
-    ) -> npt.NDArray[np.float32]:
+    ) -> list[npt.NDArray[np.float32]]:
         wanted = [range(len(prompt) - 1, len(prompt)) for prompt in prompts]
         shares = np.empty((len(prompts), len(firsts)), dtype=np.float32)
         with device_errors(_ADVICE):
             for part, logits in self.network.logits_behind(prompts, wanted):
                 options = [logits[:, list(tokens)].logsumexp(-1) for tokens in firsts]
                 shares[part] = torch.stack(options, dim=-1).softmax(-1).cpu().numpy()
-        return shares
+        self._count([len(prompt) for prompt in prompts])
+        return list(shares)
 
+    @one_at_a_time
     def generate(
         self, chats: Sequence[Chat], sampling: Sampling, keys: Sequence[bytes]
     ) -> list[list[Completion] | Refused]:
@@ -131,32 +149,36 @@ class TransformersEngine:
         if len(keys) != len(chats):
             raise ValueError(f"{len(chats)} chats came with {len(keys)} keys")
         prompts = self.chat_tokens.prompts(chats, room=sampling.max_tokens)
-        results: list[list[Completion] | Refused | None] = [
-            prompt if isinstance(prompt, Refused) else None for prompt in prompts
-        ]
-        items = [(i, prompt) for i, prompt in enumerate(prompts) if not isinstance(prompt, Refused)]
         # Greedy answers are all alike: one is written and handed out several times.
         samples = sampling.samples if sampling.temperature > 0 else 1
-        ends = self._ends_of(sampling)
-        lengths = [(len(prompt) + sampling.max_tokens) * samples for _, prompt in items]
-        rows = max(1, self.batch_rows // samples)
-        for batch in pack(lengths, _CACHE_TOKENS * self.batch_tokens, rows):
-            chosen = [items[place] for place in batch]
-            drawn = [
-                noise(sampling.seed, keys[i], sample, sampling.max_tokens)
-                for i, _ in chosen
-                for sample in range(samples)
-            ]
-            with device_errors(_ADVICE):
-                answers = written_answers(
-                    self.network, [p for _, p in chosen], np.stack(drawn), sampling, ends
-                )
-            for place, (index, prompt) in enumerate(chosen):
-                own = answers[place * samples : (place + 1) * samples]
-                done = [self._completion(answer, sampling) for answer in own]
-                self._count(len(prompt), sum(answer.tokens for answer in done))
-                results[index] = done * (sampling.samples // samples)
-        return _complete(results)
+        return answered(
+            [
+                prompt if isinstance(prompt, Refused) else (prompt, key)
+                for prompt, key in zip(prompts, keys, strict=True)
+            ],
+            lambda asked: (len(asked[0]) + sampling.max_tokens) * samples,
+            lambda asked: self._completions(asked, sampling, samples),
+            _CACHE_TOKENS * self.batch_tokens,
+            max(1, self.batch_rows // samples),
+        )
+
+    def _completions(
+        self, asked: Sequence[tuple[Tokens, bytes]], sampling: Sampling, samples: int
+    ) -> list[list[Completion]]:
+        drawn = [
+            noise(sampling.seed, key, sample, sampling.max_tokens)
+            for _, key in asked
+            for sample in range(samples)
+        ]
+        prompts = [prompt for prompt, _ in asked]
+        with device_errors(_ADVICE):
+            answers = written_answers(
+                self.network, prompts, np.stack(drawn), sampling, self._ends_of(sampling)
+            )
+        done = [self._completion(answer, sampling) for answer in answers]
+        self._count([len(prompt) for prompt in prompts], sum(answer.tokens for answer in done))
+        own = [done[start : start + samples] for start in range(0, len(done), samples)]
+        return [completions * (sampling.samples // samples) for completions in own]
 
     def _ends_of(self, sampling: Sampling) -> Callable[[Written], bool]:
         window = _STOP_WINDOW + max(map(len, sampling.stop), default=0)
@@ -180,11 +202,12 @@ class TransformersEngine:
     def _forward_tokens(self) -> int:
         return min(self.batch_tokens, self.network.most_tokens or self.batch_tokens)
 
-    def _count(self, prompt_tokens: int, completion_tokens: int) -> None:
-        self.usage.calls += 1
-        self.usage.prompt_tokens += prompt_tokens
+    def _count(self, prompt_tokens: Sequence[int], completion_tokens: int = 0) -> None:
+        self.usage.calls += len(prompt_tokens)
+        self.usage.prompt_tokens += sum(prompt_tokens)
         self.usage.completion_tokens += completion_tokens
 
+    @one_at_a_time
     def probe(self) -> None:
         """A small real request; raises EngineError. Not counted in `usage`."""
         before = self.usage.copy()
@@ -198,6 +221,7 @@ class TransformersEngine:
         if isinstance(answer, Refused) or not np.isfinite(answer.values).all():
             raise EngineError(f"the model does not answer a plain chat: {answer}")
 
+    @one_at_a_time
     def close(self) -> None:
         del self.network
         if torch.cuda.is_available():
@@ -217,9 +241,3 @@ def _end_tokens(model: Any, tokenizer: Any, end_of_turn: int | None) -> frozense
     own = model.generation_config.eos_token_id
     every = [*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id, end_of_turn]
     return frozenset(token for token in every if token is not None)
-
-
-def _complete(results: Sequence[T | None]) -> list[T]:
-    missing = sum(result is None for result in results)
-    assert not missing, f"{missing} requests were left unanswered"  # our own promise
-    return [result for result in results if result is not None]

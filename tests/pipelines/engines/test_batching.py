@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.engines.batching import pack, padded_left, padded_right
+from pipelines.engines.batching import answered, pack, padded_left, padded_right
+from stages.engines import Refused
 
 
 def test_requests_of_similar_length_go_together_longest_first():
@@ -38,3 +39,22 @@ def test_padding_on_the_left_comes_with_a_mask():
     tokens, mask = padded_left(ROWS, 9)
     assert tokens.tolist() == [[1, 2, 3], [9, 9, 4]]
     assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+def test_answers_come_back_in_the_place_of_their_requests():
+    batches = []
+
+    def answer(words):
+        batches.append(list(words))
+        return [word.upper() for word in words]
+
+    refused = Refused("no")
+    found = answered(["a", refused, "ccc", "bb"], len, answer, batch_tokens=4)
+    assert found == ["A", refused, "CCC", "BB"]
+    assert batches == [["ccc"], ["bb", "a"]]
+
+
+def test_where_all_is_refused_nothing_is_asked():
+    refused = Refused("no")
+    assert answered([refused], len, lambda words: 1 / 0, batch_tokens=4) == [refused]
+    assert answered([], len, lambda words: 1 / 0, batch_tokens=4) == []

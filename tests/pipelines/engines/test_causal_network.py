@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.engines.causal_network import CausalNetwork
+from pipelines.engines.errors import ModelUnavailable
 
 ROWS = [np.arange(1, 9, dtype=np.int32), np.array([5, 3], dtype=np.int32)]
 WANTED = [range(2, 8), range(0, 2)]
@@ -58,6 +59,53 @@ def test_logits_are_those_of_the_whole_model(build, head_is_all):
     assert (network.most_tokens is None) == head_is_all
 
 
+@pytest.mark.parametrize("build", [_llama, _gemma2_that_caps_its_logits])
+def test_final_states_are_what_the_head_reads(build):
+    import torch
+
+    torch.manual_seed(0)
+    model = build().eval()
+    network = CausalNetwork(model, torch.device("cpu"), fill=0)
+    network.check_states_are_what_the_head_reads()
+    read = []
+    model.lm_head.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    with torch.inference_mode():
+        for row in ROWS:
+            model(input_ids=torch.from_numpy(row).long()[None])
+    found = network.final_states(ROWS)
+    assert [(states.shape, states.dtype) for states in found] == [
+        ((8, 16), np.float32),
+        ((2, 16), np.float32),
+    ]
+    for states, expected in zip(found, read, strict=True):
+        np.testing.assert_allclose(states, expected[0], atol=1e-5)
+
+
+def test_making_states_makes_no_logits():
+    import torch
+
+    network = CausalNetwork(_llama().eval(), torch.device("cpu"), fill=0)
+    uses = []
+    network.model.lm_head.register_forward_hook(lambda *_: uses.append("logits"))
+    network.final_states(ROWS)
+    assert uses == []
+
+
+def test_a_model_that_changes_its_states_before_the_head_is_refused():
+    import torch
+    from transformers import LlamaForCausalLM
+    from transformers.modeling_outputs import CausalLMOutput
+
+    class Halving(LlamaForCausalLM):
+        def forward(self, input_ids, **_):
+            hidden = self.model(input_ids=input_ids, use_cache=False).last_hidden_state
+            return CausalLMOutput(logits=self.lm_head(hidden / 2))
+
+    network = CausalNetwork(Halving(_llama().config).eval(), torch.device("cpu"), fill=0)
+    with pytest.raises(ModelUnavailable, match="Halving changes its final hidden states before"):
+        network.check_states_are_what_the_head_reads()
+
+
 @pytest.mark.gpu
 def test_a_gpu_gives_what_the_cpu_gives(smollm2):
     import torch
@@ -71,3 +119,5 @@ def test_a_gpu_gives_what_the_cpu_gives(smollm2):
     engine = open_engine(TransformersModel(model="smollm2-135m-instruct", device="cuda"))
     (found,), (expected,) = engine.log_probs([chat], 64), smollm2.log_probs([chat], 64)
     np.testing.assert_allclose(found.values, expected.values, atol=1e-3)
+    (found,), (expected,) = engine.hidden_states([chat], 64), smollm2.hidden_states([chat], 64)
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-2)

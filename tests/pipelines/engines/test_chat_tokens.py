@@ -105,3 +105,32 @@ def test_what_a_template_raises_is_the_reason(with_template):
 def test_a_model_without_a_chat_template_is_refused_at_open(with_template):
     with pytest.raises(ModelUnavailable, match="has no chat template"):
         with_template(None)
+
+
+def test_a_beginning_counts_prompt_and_answer_together(with_template):
+    chat_tokens = with_template(EACH + "{{ m.content }}" + ENDS + BEGINS)
+    chat = [USER, {"role": "assistant", "content": "one two three"}]
+    (whole,) = chat_tokens.answers([chat], 100)
+    prompt, answer = len(whole.prompt), whole.answer.tolist()
+    for tokens, cut in [(prompt + len(answer), False), (prompt + 2, True)]:
+        (found,) = chat_tokens.beginnings([chat], tokens)
+        assert (found.prompt.tolist(), found.answer.tolist(), found.cut) == (
+            whole.prompt.tolist(),
+            answer[: tokens - prompt],
+            cut,
+        )
+
+
+def test_a_beginning_without_any_of_the_answer_is_refused(with_template):
+    chat_tokens = with_template("{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}")
+    full = [USER, {"role": "assistant", "content": "Hello"}]
+    empty = [USER, {"role": "assistant", "content": ""}]
+    (whole,) = chat_tokens.answers([full], 100)
+    prompt = len(whole.prompt)
+    assert chat_tokens.beginnings([full, empty], prompt) == [
+        Refused(
+            f"the prompt has {prompt} tokens, so nothing of the answer (1) is among the chat's "
+            f"first {prompt}"
+        ),
+        Refused("the chat template renders the answer to nothing"),
+    ]

@@ -1,0 +1,87 @@
+"""Keeps a server's key out of everything that is printed, logged or stored."""
+
+import json
+import logging
+import os
+from urllib.parse import quote
+
+from pipelines.engines.errors import ModelUnavailable
+
+HIDDEN = "***"
+# Servers without keys are often given a word ("EMPTY", "ollama"). Taking it out of answers would
+# spoil them, and it is no secret. No vendor's keys are shorter than this.
+_SECRET = 12
+_LOGGERS = (
+    "openai",
+    "openai._base_client",
+    "openai._response",
+    "httpx2",
+    "httpcore2.connection",
+    "httpcore2.http11",
+    "httpcore2.http2",
+    "httpcore2.proxy",
+    "httpcore2.socks",
+)
+
+
+def key_of(api_key_env: str | None) -> str | None:
+    """The key in the environment variable of that name. Raises ModelUnavailable."""
+    if api_key_env is None:
+        return None
+    key = os.environ.get(api_key_env, "").strip()
+    if not key:
+        raise ModelUnavailable(
+            f"the environment variable {api_key_env}, which the recipe names in api_key_env, is "
+            "not set: put the server's key there"
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise ModelUnavailable(
+            f"the environment variable {api_key_env} holds characters that no key can have"
+        )
+    return key
+
+
+class Redactor:
+    """Replaces a key by ***, in the spellings that JSON and URLs give it."""
+
+    def __init__(self, key: str | None) -> None:
+        self.__spellings = _spellings(key) if key else ()
+        self.__is_secret = key is not None and len(key) >= _SECRET
+        self.__filter = _Filter(self) if key else None
+
+    def message(self, text: str) -> str:
+        """A text for the user, such as a server's complaint, without the key."""
+        for spelling in self.__spellings:
+            text = text.replace(spelling, HIDDEN)
+        return text
+
+    def answer(self, text: str) -> str:
+        """A text that the model wrote, without the key, unless that is just a word."""
+        return self.message(text) if self.__is_secret else text
+
+    def watch_logs(self) -> None:
+        """From now on the HTTP libraries' own log lines are redacted, at every level."""
+        if self.__filter is not None:
+            for name in _LOGGERS:
+                logging.getLogger(name).addFilter(self.__filter)
+
+    def leave_logs(self) -> None:
+        if self.__filter is not None:
+            for name in _LOGGERS:
+                logging.getLogger(name).removeFilter(self.__filter)
+
+
+class _Filter(logging.Filter):
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg = self._redactor.message(record.getMessage())
+        record.args = None
+        return True
+
+
+def _spellings(key: str) -> tuple[str, ...]:
+    found = {key, json.dumps(key)[1:-1], quote(key, safe="")}
+    return tuple(sorted(found, key=len, reverse=True))
