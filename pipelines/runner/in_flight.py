@@ -7,6 +7,10 @@ from typing import TypeVar
 T = TypeVar("T")
 U = TypeVar("U")
 
+# Polars' handler of Ctrl-C lets a wait without an end go on: it would be heard of when a piece of
+# work is done, which with a model takes minutes.
+_LOOK_S = 0.5
+
 
 def in_flight(work: Callable[[T], U], items: Iterator[T], at_once: int) -> Iterator[tuple[T, U]]:
     """Each item with what `work` made of it, as soon as that is there.
@@ -40,7 +44,7 @@ def _through(
             more = item is not None
             if item is not None:
                 in_hand[pool.submit(work, item)] = item
-        for future in wait(in_hand, return_when=FIRST_COMPLETED).done:
+        for future in wait(in_hand, _LOOK_S, FIRST_COMPLETED).done:
             item = in_hand.pop(future)
             error = future.exception()
             if error is None:

@@ -44,7 +44,7 @@ CASES = {
     "healthy": Case(Traits(key=KEY), 0),
     "repeated in every completion": Case(Traits(key=KEY, echo="completion"), 0),
     "refused with status 401": Case(Traits(key="another"), 2),
-    "repeated with status 400": Case(Traits(echo="400"), 1),
+    "repeated with status 400": Case(Traits(echo="400"), 2),
     "repeated with status 500": Case(Traits(echo="500"), 1),
     "repeated and reset": Case(Traits(echo="reset"), 1),
     "reset": Case(Traits(key=KEY), 1, RESETS),
