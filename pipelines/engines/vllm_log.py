@@ -14,6 +14,15 @@ from pathlib import Path
 # The last line of a traceback, also behind the prefix that vLLM's logger puts before each line.
 _ERROR = re.compile(r"^(?:\([^)]*\) ERROR .*?\] )?((?:\w+\.)*\w*(?:Error|Exception|Exit): .+)$")
 _CONFIGURE = "VLLM_CONFIGURE_LOGGING"
+# When this process is killed, vLLM's would live on and keep their memory. Linux ends a process with
+# its parent on demand; setpriv (util-linux) asks for it.
+_SCRIPT = """#!/bin/sh
+exec >>{log} 2>&1
+if setpriv --pdeathsig KILL true 2>/dev/null; then
+  exec setpriv --pdeathsig KILL {python} "$@"
+fi
+exec {python} "$@"
+"""
 _LONGEST = 1_000  # characters of an error that are passed on
 
 
@@ -21,7 +30,7 @@ class VllmLog:
     """The output of one vLLM engine.
 
     While it is `taking` the output, processes that vLLM starts write into the file (their own
-    processes for further GPUs too), and so do vLLM's messages in this process from then on.
+    processes too), and so do vLLM's messages in this process from then on.
     """
 
     def __init__(self) -> None:
@@ -64,9 +73,12 @@ class VllmLog:
         processes' warnings are seen then.
         """
         script = self.folder / "python"
-        log = shlex.quote(str(self.path))
-        command = shlex.quote(os.fsdecode(python))
-        script.write_text(f'#!/bin/sh\nexec {command} "$@" >>{log} 2>&1\n', encoding="utf-8")
+        script.write_text(
+            _SCRIPT.format(
+                python=shlex.quote(os.fsdecode(python)), log=shlex.quote(str(self.path))
+            ),
+            encoding="utf-8",
+        )
         script.chmod(0o700)
         return str(script) if os.access(script, os.X_OK) else None
 

@@ -22,6 +22,7 @@ from pipelines.engines.bundled import BUNDLED, bundled_folder
 from pipelines.engines.fake import FakeEngine
 from pipelines.engines.opening import open_engine
 from pipelines.engines.server_config import OpenAiModel
+from pipelines.engines.vllm_config import VllmModel
 from stages.engines import (
     AnswerLogProbs,
     Chooser,
@@ -320,3 +321,30 @@ def test_other_seeds_and_other_keys_give_other_answers(engine):
     assert one == again
     texts = [answer.text for answers in (one, other_key, other_seed) for answer in answers]
     assert len(set(texts)) == 9
+
+
+@pytest.mark.vllm
+def test_bfloat16_answers_and_its_differences_are_printed_not_judged(smollm2, capsys):
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed here: make test-vllm")
+    engine = open_engine(VllmModel(model=MODEL, dtype="bfloat16", max_model_len=1_024))
+    try:
+        texts = engine.generate(VARIED, Sampling(max_tokens=32), VARIED_KEYS)
+        shares = engine.choose(VARIED, ["yes", "no", "maybe"])
+        values = engine.log_probs(ANSWERED, 256)
+    finally:
+        engine.close()
+    expected = smollm2.generate(VARIED, Sampling(max_tokens=32), VARIED_KEYS)
+    same = sum(one == other for one, other in zip(texts, expected, strict=True))
+    far = np.abs(np.subtract(shares, smollm2.choose(VARIED, ["yes", "no", "maybe"]))).max()
+    apart = max(
+        np.abs(one.values - other.values).max()
+        for one, other in zip(values, smollm2.log_probs(ANSWERED, 256), strict=True)
+    )
+    with capsys.disabled():
+        print(
+            f"\nvLLM in bfloat16 against transformers in float32: {same} of {len(VARIED)} texts "
+            f"of 32 greedy tokens equal; option probabilities up to {far:.3f} apart, "
+            f"log-probabilities up to {apart:.3f} per token"
+        )
+    assert len(texts) == len(VARIED)

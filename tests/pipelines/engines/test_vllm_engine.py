@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,8 +205,43 @@ def test_it_prints_nothing_and_an_interrupt_ends_all_its_processes(tmp_path):
         out, err = program.communicate(timeout=60)
     assert (out, err, program.returncode) == ("stopped\n", "", 0)
     assert time.monotonic() - asked < 30
-    with pytest.raises(ProcessLookupError):
-        os.killpg(program.pid, 0)
+    assert _group(program.pid) == []
+
+
+@vllm
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv (util-linux)")
+def test_a_kill_leaves_no_process_behind(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        start_new_session=True,
+    ) as program:
+        assert program.stdout.readline() == "ready\n"
+        program.kill()
+    end = time.monotonic() + 60
+    while _group(program.pid) and time.monotonic() < end:
+        time.sleep(0.5)
+    assert _group(program.pid) == []
+
+
+def _group(leader):
+    """The processes of its session that still run; one that nobody has waited for yet does not."""
+    return [
+        process
+        for process in psutil.process_iter(["status"])
+        if process.info["status"] != psutil.STATUS_ZOMBIE and _session(process.pid) == leader
+    ]
+
+
+def _session(pid):
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
 
 
 SCRIPT = """
