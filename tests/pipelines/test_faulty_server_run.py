@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 ROWS = 2000
 CONCURRENCY = 16
+CHUNKS = {"chunk_rows": 128}  # waits for the last row of a chunk are what takes time
 LATENCY_S = 0.005  # so that requests overlap
 
 
@@ -78,7 +79,7 @@ def about_rows(contents: list[str]) -> list[str]:
 def test_2000_rows_through_the_pipeline_are_scored_once_with_the_verdicts_of_a_sound_server(
     fault_free: list[dict[str, Any]], faulty: FaultyServer, tmp_path: Path
 ) -> None:
-    case = Curating(tmp_path, faulty, ROWS, embedder={"batch_size": 8})
+    case = Curating(tmp_path, faulty, ROWS, embedder={"batch_size": 8}, stage=CHUNKS)
 
     outcome = in_process(case)
 
@@ -88,7 +89,7 @@ def test_2000_rows_through_the_pipeline_are_scored_once_with_the_verdicts_of_a_s
 def test_2000_rows_through_the_command_line_are_scored_once_with_the_verdicts_of_a_sound_server(
     fault_free: list[dict[str, Any]], faulty: FaultyServer, tmp_path: Path
 ) -> None:
-    case = Curating(tmp_path, faulty, ROWS, embedder={"batch_size": 8})
+    case = Curating(tmp_path, faulty, ROWS, embedder={"batch_size": 8}, stage=CHUNKS)
 
     result = case.winnow("run", "recipe.yaml", "--json")
 

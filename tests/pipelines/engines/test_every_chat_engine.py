@@ -323,6 +323,7 @@ def test_other_seeds_and_other_keys_give_other_answers(engine):
     assert len(set(texts)) == 9
 
 
+@pytest.mark.slow
 @pytest.mark.vllm
 def test_bfloat16_answers_and_its_differences_are_printed_not_judged(smollm2, capsys):
     if importlib.util.find_spec("vllm") is None:

@@ -150,6 +150,7 @@ def odd_embedder(tmp_path):
     return str(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.vllm
 def test_vllm_follows_the_layout_of_another_embedder(odd_embedder):
     _needs_vllm()

@@ -161,6 +161,7 @@ def test_callers_are_told_when_the_engine_is_killed(own_engine):
 
 
 @vllm
+@pytest.mark.slow
 def test_close_wakes_who_waits_and_leaves_no_process(own_engine):
     engine, processes = own_engine
     with ThreadPoolExecutor(1) as pool:
@@ -187,6 +188,7 @@ def test_a_length_beyond_the_models_own_is_refused_at_the_start():
 
 
 @vllm
+@pytest.mark.slow
 def test_it_prints_nothing_and_an_interrupt_ends_all_its_processes(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
@@ -209,6 +211,7 @@ def test_it_prints_nothing_and_an_interrupt_ends_all_its_processes(tmp_path):
 
 
 @vllm
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv (util-linux)")
 def test_a_kill_leaves_no_process_behind(tmp_path):
     script = tmp_path / "script.py"
