@@ -129,9 +129,7 @@ class Bare:
         (prompt,) = self.chat_tokens.prompts([chat], 1)
         if method == "choose":
             firsts = [token for one in first_tokens(self.chat_tokens, more[0]) for token in one]
-            params = SamplingParams(
-                max_tokens=1, temperature=0, logprobs=1, logprob_token_ids=firsts, **final
-            )
+            params = SamplingParams(max_tokens=1, temperature=0, logprob_token_ids=firsts, **final)
         else:
             sampling, key = more
             params = SamplingParams(
@@ -227,17 +225,20 @@ def main() -> None:
         noting = Noting(engine)
         with_empty_cache(engine)
         seconds, usage, failed = pipeline(records, stage, config, noting)
-        phases = bare.requests(noting.asked)
-        bare_seconds = bare.seconds(phases)
         rows = len(records)
         print(
-            f"turn {turn + 1}: {sum(map(len, phases))} requests in {len(phases)} phases, "
-            f"{failed} rows failed\n"
-            f"  pipeline {rows / seconds:7.2f} rows/s ({seconds:.1f} s)\n"
-            f"  bare     {rows / bare_seconds:7.2f} rows/s ({bare_seconds:.1f} s)\n"
-            f"  ratio    {bare_seconds / seconds:.2f}\n"
+            f"turn {turn + 1}: {failed} of {rows} rows failed\n"
             f"  prompt tokens {usage.prompt_tokens:,}, of which computed "
-            f"{1 - usage.cached_tokens / usage.prompt_tokens:.1%}",
+            f"{1 - usage.cached_tokens / usage.prompt_tokens:.1%}\n"
+            f"  pipeline {rows / seconds:7.2f} rows/s ({seconds:.1f} s)",
+            flush=True,
+        )
+        phases = bare.requests(noting.asked)
+        bare_seconds = bare.seconds(phases)
+        print(
+            f"  bare     {rows / bare_seconds:7.2f} rows/s ({bare_seconds:.1f} s), "
+            f"{sum(map(len, phases))} requests in {len(phases)} phases\n"
+            f"  ratio    {bare_seconds / seconds:.2f}",
             flush=True,
         )
     engine.close()

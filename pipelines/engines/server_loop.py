@@ -11,6 +11,7 @@ from stages.engines import EngineError
 T = TypeVar("T")
 
 _CLOSING_S = 10.0
+_LOOK_S = 0.5
 
 
 class LoopThread:
@@ -33,6 +34,9 @@ class LoopThread:
                 raise EngineError("the engine is closed")
             future = asyncio.run_coroutine_threadsafe(_all(asks), self.loop)
         try:
+            # Where polars handles SIGINT, a wait without an end is not interrupted by Ctrl-C.
+            while not concurrent.futures.wait([future], _LOOK_S).done:
+                pass
             return future.result()
         except concurrent.futures.CancelledError:
             pass  # raised below, where it holds nothing of what was going on

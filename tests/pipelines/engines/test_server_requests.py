@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 
+import polars  # noqa: F401 - it handles SIGINT from its import on, as in every run
 import pytest
 
 from pipelines.engines.server_config import OpenAiModel
