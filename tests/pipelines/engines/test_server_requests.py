@@ -98,7 +98,15 @@ def test_a_403_for_one_prompt_alone_is_its_refusal():
     assert found == Refused("the server refuses this request (403): your input was flagged")
 
 
-def test_ctrl_c_gets_through_while_a_server_is_silent():
+@pytest.fixture
+def interruptible():
+    """A shell starts background jobs with SIGINT ignored, and Python leaves it at that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_gets_through_while_a_server_is_silent(interruptible):
     hold = threading.Event()
 
     def script(asked):
