@@ -74,6 +74,17 @@ def test_a_run_leaves_no_key_whatever_the_server_does_with_it(case: Case, tmp_pa
     assert any(".parquet" in place for place in places_of(PLANTED, {}, tmp_path))
 
 
+def test_answers_that_are_kept_of_a_run_that_stopped_hold_no_key(tmp_path: Path) -> None:
+    nobody_there = {"base_url": "http://127.0.0.1:9/v1", "max_tries": 1}
+    with FaultyServer(traits=Traits(key=KEY, echo="completion")) as server:
+        curated = Curating(tmp_path, server, 6, judge=KEYED, embedder=nobody_there)
+        result = curated.winnow("run", "recipe.yaml", "--debug", env=LOUD)
+
+    assert result.returncode == 1, result.stderr
+    assert places_of(SECRET, told(result), tmp_path) == []
+    assert places_of("explanation", {}, curated.workspace) != []  # the answers are there
+
+
 def test_the_search_finds_a_key_in_a_table_a_database_and_a_text(tmp_path: Path) -> None:
     """That the tests here can fail."""
     import sqlite3
