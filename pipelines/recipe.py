@@ -72,7 +72,7 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     except OSError as error:
         raise RecipeError([f"cannot be read: {error.strerror}"], where) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError([f"is no YAML: {error}"], where) from error
+        raise RecipeError([f"is no YAML: {_what_and_where(error)}"], where) from None
     if not isinstance(raw, dict):
         raise RecipeError(
             [f"holds {type(raw).__name__}, not sections {', '.join(SECTIONS)}"], where
@@ -189,11 +189,20 @@ def _line(problem: Any) -> str:
 
 
 def _may_be_a_key(problem: Any) -> bool:
-    """Whether a secret may stand there by mistake: such a value is not repeated."""
-    place = problem["loc"]
-    if place[:1] != ("models",):
-        return False
-    return problem["type"] == "extra_forbidden" or place[-1] in ("api_key_env", "base_url")
+    """Whether a secret may stand there by mistake: such a value is not repeated.
+
+    That is any text in the place of a model's option, or under a name that is not known.
+    """
+    strange = problem["type"] == "extra_forbidden" or problem["loc"][:1] == ("models",)
+    return strange and isinstance(problem["input"], str)
+
+
+def _what_and_where(error: yaml.YAMLError | UnicodeDecodeError) -> str:
+    """Without the line itself, which yaml would quote: it may hold a key."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return str(error) if isinstance(error, UnicodeDecodeError) else type(error).__name__
+    mark = error.problem_mark
+    return f"{error.problem} (line {mark.line + 1}, column {mark.column + 1})"
 
 
 def _apply_change(raw: dict[Any, Any], change: str) -> None:
@@ -204,7 +213,8 @@ def _apply_change(raw: dict[Any, Any], change: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError([f"the value of {key} is no YAML: {error}"], "--set") from error
+        what = _what_and_where(error)
+        raise RecipeError([f"the value of {key} is no YAML: {what}"], "--set") from None
     place: Any = raw
     parts = key.split(".")
     while True:

@@ -1,5 +1,6 @@
 """A wrong recipe is told what is wrong with all of it, before anything is loaded."""
 
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +225,33 @@ def test_a_file_that_is_no_recipe_is_said_to_be_none(
         path.write_text(text, encoding="utf-8")
     with pytest.raises(RecipeError, match=message):
         load_recipe(path)
+
+
+KEY = "sk-Zq7vXw3KpLm9"
+SERVED = {"kind": "openai", "model": "m", "base_url": "http://there/v1"}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"api_key": KEY},
+        {"models": {"api_key": KEY}},
+        {"models": {"judge": {**SERVED, "api_key": KEY}}},
+        {"models": {"judge": {**SERVED, "concurrency": KEY}}},
+        {"stages": [{"kind": "clean.rules", "api_key": KEY}]},
+    ],
+)
+def test_a_key_in_a_wrong_place_is_not_repeated(raw):
+    plain = {"name": "n", "source": {"path": "rows.jsonl"}, "stages": [{"kind": "clean.rules"}]}
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe({**plain, **raw})
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("line", [f'judge: {{api_key: "{KEY}, x: 1}}', f"x: !env {KEY}"])
+def test_a_line_that_is_no_yaml_is_named_and_not_repeated(tmp_path, line):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"name: n\n{line}\n")
+    with pytest.raises(RecipeError, match=r"is no YAML: .* \(line \d+, column \d+\)") as caught:
+        load_recipe(recipe)
+    assert KEY not in "".join(traceback.format_exception(caught.value))
