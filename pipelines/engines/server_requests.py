@@ -42,6 +42,8 @@ T = TypeVar("T")
 
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 60.0
+# One fault in five is a request in a hundred that fails this often; a server that is down always.
+_TRIES_BEFORE_WORD = 3
 # Who asks to be left alone for longer than this (a day's quota) is asked again by the next run.
 _PATIENCE_S = 600.0
 # Fields that differ from row to row; the others make the shape of a request.
@@ -176,7 +178,7 @@ class Server:
             stop=tenacity.stop_after_attempt(self.config.max_tries),
             retry=tenacity.retry_if_result(lambda outcome: isinstance(outcome, Fault)),
             wait=_wait,
-            before_sleep=self._count_retry if request.counted else None,
+            before_sleep=lambda state: self._retried(state, request.counted),
             retry_error_callback=_last_outcome,
             sleep=asyncio.sleep,
         )
@@ -265,8 +267,13 @@ class Server:
         self.usage.cached_tokens += told.cached
         self.usage.cost += told.cost(self.config.price)
 
-    def _count_retry(self, state: tenacity.RetryCallState) -> None:
-        self.usage.retries += 1
+    def _retried(self, state: tenacity.RetryCallState, counted: bool) -> None:
+        self.usage.retries += counted
+        if state.attempt_number == _TRIES_BEFORE_WORD:
+            self.note(
+                f"{self.config.base_url} has not answered a request in {state.attempt_number} "
+                f"tries, of {self.config.max_tries}: {_last_outcome(state).message}"
+            )
 
     async def models(self) -> list[Mapping[str, Any]]:
         """What the server lists as its models; empty where it lists none."""

@@ -104,16 +104,19 @@ class Scoring:
         written = set()
         at_once = self._ready() if missing.height else 1
         work = partial(_scored, scorer, answers)
-        for chunk, records in in_flight(work, self._chunks(missing), at_once):
+        for chunk, records in in_flight(work, self._chunks(missing), at_once, self._pass_notes_on):
             written.add(self.store.append(records, retry=retry_failed))
             answers.forget(digest_of(chunk[KEY]))
             self.progress.advance(chunk.num_rows, self.models.usage().minus(before))
-            for note in self.models.new_notes():
-                self.progress.note(note)
+            self._pass_notes_on()
         answers.forget_left_over()
         used = index.join(keys.select(KEY), on=KEY, how="semi")["part"].unique()
         parts = tuple(sorted(written | {names[number] for number in used}))
         return Scored(keys, self.store, parts, missing.height)
+
+    def _pass_notes_on(self) -> None:
+        for note in self.models.new_notes():
+            self.progress.note(note)
 
     def _ready(self) -> int:
         """Opens the models that the stage asks for; how many chunks to have in hand together."""

@@ -85,6 +85,7 @@ def sound_answer() -> Callable[[str], Any]:
     return answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ASKED)
 @pytest.mark.parametrize("kind", list(Fault))
 def test_after_a_fault_the_answers_are_those_of_a_sound_server(
@@ -118,6 +119,7 @@ def test_a_sound_server_writes_samples_that_differ(sound_answer: Callable[[str],
     assert len(set(texts)) == len(CHATS) * SAMPLING.samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [2, 3], ids=["seconds", "date"])
 def test_retry_after_is_honoured(variant: int) -> None:
     faults = Faults(kinds=(Fault.RATE_LIMITED,), variant=variant, **ONCE)
@@ -352,6 +354,7 @@ def test_what_a_server_refuses_is_found_out_once(feature: str) -> None:
     assert 1 <= len(refused) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Fault.MISCOUNTED, Fault.GARBLED, Fault.BUSY])
 @pytest.mark.parametrize("variant", range(3))
 def test_a_fault_while_finding_out_is_not_taken_for_a_lack(kind: Fault, variant: int) -> None:

@@ -85,6 +85,15 @@ def test_a_request_at_which_the_server_fails_for_ever_is_refused_alone(reply, wh
     assert engine.usage.calls == 0
 
 
+def test_a_server_that_stays_away_is_told_of_before_the_last_try():
+    replies = iter([Reply({"error": "busy"}, 503)] * 4)
+    _, engine, _ = ask_once(
+        lambda asked: next(replies, chat_reply("yes")) if asked.text == "Hi" else chat_reply("ok")
+    )
+    (note,) = engine.notes
+    assert "has not answered a request in 3 tries, of 8: HTTP 503: busy" in note
+
+
 def test_a_server_that_fails_on_everything_stops_the_run():
     with pytest.raises(EngineError, match="does not answer, tried once: HTTP 500: broken"):
         ask_once(lambda asked: Reply({"error": "broken"}, 500), max_tries=1)

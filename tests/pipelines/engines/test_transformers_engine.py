@@ -95,6 +95,7 @@ def generated(smollm2):
     return completions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_rows", [1, 2, 64])
 def test_greedy_answers_are_those_of_model_generate(smollm2, generated, batch_rows):
     smollm2.batch_rows, rows = batch_rows, smollm2.batch_rows
@@ -104,6 +105,7 @@ def test_greedy_answers_are_those_of_model_generate(smollm2, generated, batch_ro
     assert len({answer.finished for (answer,) in answers}) == 2  # some end before others
 
 
+@pytest.mark.slow
 def test_sampled_answers_do_not_depend_on_the_neighbours(smollm2):
     sampling = Sampling(max_tokens=8, samples=3, temperature=1.0, top_p=0.9, seed=7)
     together = smollm2.generate(CHATS, sampling, KEYS)
@@ -227,6 +229,7 @@ def test_any_other_exception_passes(smollm2):
         smollm2.network.model = own
 
 
+@pytest.mark.slow
 def test_batches_of_1_and_of_64_give_the_same_in_float32(smollm2):
     brief = {"role": "system", "content": ""}
     user = {"role": "user", "content": "Hi"}

@@ -64,6 +64,15 @@ def test_after_an_error_nothing_is_begun_and_what_was_in_hand_is_handed_out():
     assert sorted(begun) == [0, 1, 2]
 
 
+def test_while_nothing_is_done_the_caller_is_heard():
+    heard = threading.Event()
+
+    def work(n: int) -> bool:
+        return heard.wait(WAIT)  # ends only once the caller was called
+
+    assert list(in_flight(work, iter([0]), 2, heard.set)) == [(0, True)]
+
+
 @dataclass
 class Crowd:
     """Opens engines that several threads may ask, and that wait until `size` of them do."""
