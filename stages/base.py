@@ -8,7 +8,7 @@ checkpoints, conservation, manifests. A stage does no I/O.
 """
 
 import re
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 
 import polars as pl
 import pyarrow as pa
@@ -20,6 +20,9 @@ from stages.engines import Need
 
 # Vectors: the dimension is the model's. Stored as fixed_size_list<float16>, never joined.
 VECTOR = pa.list_(pa.field("item", pa.float16()))
+
+# What `consults` may name of a stage with `on_drop: flag`, beside its scores: its verdict (bool).
+FLAGGED: Final = "flagged"
 
 # Fields of every stage that say how it is run, not what it computes.
 RUN_ONLY = frozenset({"name", "on_drop", "chunk_rows"})
@@ -73,7 +76,10 @@ class Stage(BaseModel, frozen=True, extra="forbid"):
         return ()
 
     def consults(self) -> tuple[str, ...]:
-        """Scalar score columns of earlier stages that `decide` looks at: "stage.column"."""
+        """Scalar score columns of earlier stages that `decide` looks at: "stage.column".
+
+        "stage.flagged" is whether that stage, which has `on_drop: flag`, has flagged the row.
+        """
         return ()
 
     def calls_per_row(self) -> int:
@@ -113,6 +119,7 @@ class Stage(BaseModel, frozen=True, extra="forbid"):
     def create(self, rows: pa.Table, ctx: Context) -> pa.Table | None:
         """New rows from single rows, cached by content; None for a stage that makes none.
 
+        `rows` has id, the columns of `reads()`, and `verdict` and `reason` as decided.
         Returns the content columns of the new rows' type plus `parents` (list of ids) and `sample`
         (int, which of the rows made from these parents).
         """

@@ -7,12 +7,24 @@ from pydantic import Field
 
 from stages.base import Stage
 from stages.clean.rules import CleanRules
+from stages.clear.correct import ClearCorrect
 from stages.clear.filter import ClearFilter
+from stages.clear.judge import AnyClearJudge
+from stages.clear.propose import ClearPropose
 from stages.dedup.exact import ExactDedup
 from stages.dedup.semantic import SemanticDedup
+from stages.uds.select import UdsSelect
 
 AnyStage: TypeAlias = Annotated[
-    CleanRules | ExactDedup | SemanticDedup | ClearFilter, Field(discriminator="kind")
+    CleanRules
+    | ExactDedup
+    | SemanticDedup
+    | ClearFilter
+    | ClearPropose
+    | AnyClearJudge
+    | ClearCorrect
+    | UdsSelect,
+    Field(discriminator="kind"),
 ]
 
 

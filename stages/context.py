@@ -15,6 +15,7 @@ from stages.engines import (
     Generator,
     HiddenStates,
     Likelihood,
+    LogitGeometry,
     Neighbours,
 )
 
@@ -56,6 +57,9 @@ class Context:
 
     def hidden_states(self, model: str) -> HiddenStates:
         return self._as(model, HiddenStates)
+
+    def logit_geometry(self, model: str) -> LogitGeometry:
+        return self._as(model, LogitGeometry)
 
     def embedder(self, model: str) -> Embedder:
         return self._as(model, Embedder)

@@ -12,7 +12,7 @@ noise.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -142,6 +142,40 @@ class ChatStates:
     cut: bool = False
 
 
+# Which positions of a chat count: all of its own tokens, or its answer's (the last assistant turn
+# with its end).
+Positions: TypeAlias = Literal["real", "answer"]
+
+
+@dataclass(frozen=True)
+class Sketching:
+    """How logits are made into sketches: stages.uds.sketch.LogitSketch.draw, given a vocabulary.
+
+    A chat is cut at `max_length` tokens; a sketch has r_time * r_vocab numbers.
+    """
+
+    seed: int
+    max_length: int
+    r_time: int = 8
+    r_vocab: int = 128
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What the logits of a chat look like, over the positions that count.
+
+    utility  nuclear norm: the sum of their singular values
+    sketch   float32 (r_time * r_vocab,): a random projection of them
+    tokens   how many positions counted
+    cut      the chat was longer than `max_length`, so its end is missing
+    """
+
+    utility: float
+    sketch: Vectors
+    tokens: int
+    cut: bool = False
+
+
 @runtime_checkable
 class Generator(Protocol):
     def generate(
@@ -171,6 +205,18 @@ class HiddenStates(Protocol):
 
         Each is cut at its first `max_tokens` tokens. Refused where nothing of the answer is left,
         and where what is left is longer than the model's context.
+        """
+
+
+@runtime_checkable
+class LogitGeometry(Protocol):
+    def logit_geometry(
+        self, chats: Sequence[Chat], sketching: Sketching, positions: Positions
+    ) -> list[Geometry | Refused]:
+        """Nuclear norm and sketch of the logits of chats that end with an assistant turn.
+
+        Cut and refused as for `hidden_states`, with `sketching.max_length` tokens. Raises
+        ValueError where hidden states or logits are NaN or inf.
         """
 
 
@@ -223,6 +269,7 @@ CAPABILITIES: Mapping[str, type] = {
     "choose": Chooser,
     "log_probs": Likelihood,
     "hidden_states": HiddenStates,
+    "logit_geometry": LogitGeometry,
     "embed": Embedder,
     "contradiction": Contradiction,
 }

@@ -70,13 +70,17 @@ class CausalNetwork:
 
         Rows are padded on the right, as in `logits_behind`.
         """
-        ids = torch.from_numpy(padded_right(rows, self.fill)).to(self.device)
-        states = self._hidden(ids)
+        states = self.padded_states(rows)
         # Copies: a slice would keep the whole batch with its padding alive.
         return [
             np.array(own[: len(row)].float().cpu().numpy())
             for own, row in zip(states, rows, strict=True)
         ]
+
+    @torch.inference_mode()
+    def padded_states(self, rows: Sequence[Tokens]) -> torch.Tensor:
+        """The same on the device, in the model's dtype: (B, T, width), each row from its start."""
+        return self._hidden(torch.from_numpy(padded_right(rows, self.fill)).to(self.device))
 
     def _hidden(self, ids: torch.Tensor) -> torch.Tensor:
         backbone = self.model.base_model

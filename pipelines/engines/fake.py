@@ -19,8 +19,11 @@ from stages.engines import (
     Chat,
     ChatStates,
     Completion,
+    Geometry,
+    Positions,
     Refused,
     Sampling,
+    Sketching,
     Usage,
     Vectors,
 )
@@ -29,6 +32,7 @@ Write: TypeAlias = Callable[[Chat, Sampling, int], str | Refused]  # the int: wh
 Choose: TypeAlias = Callable[[Chat, Sequence[str]], Sequence[float] | Refused]
 LogProbs: TypeAlias = Callable[[Chat], Sequence[float] | Refused]
 States: TypeAlias = Callable[[Chat], npt.ArrayLike | Refused]
+Measure: TypeAlias = Callable[[Chat, Sketching, Positions], Geometry | Refused]
 Embed: TypeAlias = Callable[[str], Sequence[float]]
 Contradict: TypeAlias = Callable[[str, str], float]
 
@@ -41,6 +45,7 @@ class FakeEngine:
     log_probs      chat -> log-probabilities of its last turn's tokens, cut here
     hidden_states  chat -> a row for each of its tokens, cut here; the answer begins behind the
                    words of the turns before it
+    logit_geometry (chat, sketching, positions) -> its Geometry
     embed          text -> a vector, scaled here to length 1
     contradiction  (premise, hypothesis) -> probability
     probe          called by `probe`: raise EngineError here to play a dead engine
@@ -53,6 +58,7 @@ class FakeEngine:
         choose: Choose | None = None,
         log_probs: LogProbs | None = None,
         hidden_states: States | None = None,
+        logit_geometry: Measure | None = None,
         embed: Embed | None = None,
         contradiction: Contradict | None = None,
         probe: Callable[[], None] = lambda: None,
@@ -67,6 +73,7 @@ class FakeEngine:
             "choose": choose and _choosing(self, choose),
             "log_probs": log_probs and _scoring(self, log_probs),
             "hidden_states": hidden_states and _reading(self, hidden_states),
+            "logit_geometry": logit_geometry and _measuring(self, logit_geometry),
             "embed": embed and _embedding(self, embed),
             "probability": contradiction and _contradicting(self, contradiction),
         }
@@ -182,6 +189,25 @@ def _reading(
         return [one(chat, max_tokens) for chat in chats]
 
     return hidden_states
+
+
+def _measuring(
+    engine: FakeEngine, measure: Measure
+) -> Callable[[Sequence[Chat], Sketching, Positions], list[Geometry | Refused]]:
+    def one(chat: Chat, sketching: Sketching, positions: Positions) -> Geometry | Refused:
+        if not chat or chat[-1].get("role") != "assistant":
+            return Refused("the last turn is not the assistant's")
+        found = measure(chat, sketching, positions)
+        if not isinstance(found, Refused):
+            engine.count(_words(chat))
+        return found
+
+    def logit_geometry(
+        chats: Sequence[Chat], sketching: Sketching, positions: Positions
+    ) -> list[Geometry | Refused]:
+        return [one(chat, sketching, positions) for chat in chats]
+
+    return logit_geometry
 
 
 def _embedding(engine: FakeEngine, vector: Embed) -> Callable[[Sequence[str]], Vectors]:

@@ -61,7 +61,7 @@ class TransformersModel(_LocalModel, frozen=True):
 
     @property
     def capabilities(self) -> Set[str]:
-        return frozenset({"generate", "choose", "log_probs", "hidden_states"})
+        return frozenset({"generate", "choose", "log_probs", "hidden_states", "logit_geometry"})
 
 
 class SentenceTransformersModel(_LocalModel, frozen=True):

@@ -19,7 +19,9 @@ from pipelines.engines.decoding import Written, written_answers
 from pipelines.engines.device import chosen_device, device_errors, torch_dtype
 from pipelines.engines.first_tokens import first_tokens
 from pipelines.engines.local_config import TransformersModel
+from pipelines.engines.logit_geometry import HeadGeometry, Span
 from pipelines.engines.one_at_a_time import one_at_a_time
+from pipelines.engines.output_head import output_head
 from pipelines.engines.sampling import noise
 from stages.engines import (
     AnswerLogProbs,
@@ -27,8 +29,11 @@ from stages.engines import (
     ChatStates,
     Completion,
     EngineError,
+    Geometry,
+    Positions,
     Refused,
     Sampling,
+    Sketching,
     Usage,
 )
 
@@ -40,7 +45,10 @@ _STOP_WINDOW = 16  # tokens decoded beyond the longest stop string to look for i
 
 
 class TransformersEngine:
-    """One open model: Generator, Chooser, Likelihood and HiddenStates, one call at a time."""
+    """One open model, one call at a time.
+
+    Generator, Chooser, Likelihood, HiddenStates and LogitGeometry.
+    """
 
     def __init__(self, config: TransformersModel, folder: str, **hub: Any) -> None:
         """`folder` and `hub` go to from_pretrained: a folder, or a hub id and its commit."""
@@ -58,6 +66,7 @@ class TransformersEngine:
         on_cpu = device.type == "cpu"
         self.batch_tokens = config.batch_tokens or (2_048 if on_cpu else 16_384)
         self.batch_rows = config.batch_rows or (32 if on_cpu else 128)
+        self.geometry: HeadGeometry | None = None
         self.ends = _end_tokens(model, tokenizer, self.chat_tokens.end_of_turn)
         self.usage = Usage()
         self.notes: list[str] = []
@@ -112,6 +121,37 @@ class TransformersEngine:
         self._count([len(row) for row in rows])
         own = zip(states, items, strict=True)
         return [ChatStates(values, len(item.prompt), item.cut) for values, item in own]
+
+    @one_at_a_time
+    def logit_geometry(
+        self, chats: Sequence[Chat], sketching: Sketching, positions: Positions
+    ) -> list[Geometry | Refused]:
+        """See stages.engines.LogitGeometry. One forward pass; states stay on the device.
+
+        Raises ModelUnavailable for a head that pipelines/engines/output_head.py does not know.
+        """
+        if self.geometry is None:
+            self.geometry = HeadGeometry(output_head(self.network.model))
+        geometry = self.geometry
+
+        def measured(items: Sequence[Answer]) -> list[Geometry]:
+            rows = [np.concatenate([item.prompt, item.answer]) for item in items]
+            spans = [
+                Span(len(row), len(item.prompt), item.cut)
+                for row, item in zip(rows, items, strict=True)
+            ]
+            with device_errors(_ADVICE):
+                states = self.network.padded_states(rows)
+                found = geometry.of_padded(states, spans, sketching, positions)
+            self._count([len(row) for row in rows])
+            return found
+
+        return answered(
+            self.chat_tokens.beginnings(chats, sketching.max_length),
+            lambda item: len(item.prompt) + len(item.answer),
+            measured,
+            self.batch_tokens,
+        )
 
     @one_at_a_time
     def choose(
@@ -223,7 +263,7 @@ class TransformersEngine:
 
     @one_at_a_time
     def close(self) -> None:
-        del self.network
+        del self.network, self.geometry
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -62,4 +62,4 @@ class VllmHiddenStates(_VllmModel, frozen=True):
 
     @property
     def capabilities(self) -> Set[str]:
-        return frozenset({"hidden_states"})
+        return frozenset({"hidden_states", "logit_geometry"})

@@ -6,17 +6,30 @@ cached prefix are not there any more.
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pipelines.engines.batching import Tokens, answered
 from pipelines.engines.chat_tokens import Answer, ChatTokens
+from pipelines.engines.checkpoint_head import checkpoint_head
 from pipelines.engines.embedder_layout import layout
+from pipelines.engines.logit_geometry import HeadGeometry
 from pipelines.engines.one_at_a_time import one_at_a_time
 from pipelines.engines.vllm_config import VllmEmbedder, VllmHiddenStates
 from pipelines.engines.vllm_loop import VllmLoop
-from stages.engines import Chat, ChatStates, EngineError, Refused, Usage, Vectors
+from stages.engines import (
+    Chat,
+    ChatStates,
+    EngineError,
+    Geometry,
+    Positions,
+    Refused,
+    Sketching,
+    Usage,
+    Vectors,
+)
 
 # sentence-transformers' names of poolings in vLLM's words.
 _POOLING = {"mean": "MEAN", "cls": "CLS", "lasttoken": "LAST"}
@@ -126,7 +139,7 @@ class VllmSentenceEmbedder(_Pooling):
 
 
 class VllmStates(_Pooling):
-    """One open chat model, asked for nothing but its final hidden states."""
+    """One open chat model, asked for its final hidden states and what its head makes of them."""
 
     def __init__(self, config: VllmHiddenStates, folder: str, **hub: Any) -> None:
         from transformers import AutoTokenizer
@@ -135,6 +148,8 @@ class VllmStates(_Pooling):
         ChatTokens(tokenizer, 1)  # a model without a chat template is refused before it is loaded
         super().__init__(config, folder, hub, "token_embed")
         self.chat_tokens = ChatTokens(tokenizer, self.max_length)
+        self.open_head = partial(checkpoint_head, folder, hub, config.dtype)
+        self.geometry: HeadGeometry | None = None
 
     def hidden_states(self, chats: Sequence[Chat], max_tokens: int) -> list[ChatStates | Refused]:
         """See stages.engines.HiddenStates."""
@@ -142,6 +157,34 @@ class VllmStates(_Pooling):
         states = self._states(cut)
         self.count([_row(item) for item in cut if isinstance(item, Answer)])
         return states
+
+    def logit_geometry(
+        self, chats: Sequence[Chat], sketching: Sketching, positions: Positions
+    ) -> list[Geometry | Refused]:
+        """See stages.engines.LogitGeometry. States from vLLM, the rest on this process's CPU.
+
+        Raises ModelUnavailable for a head that cannot be read from the checkpoint.
+        """
+        geometry = self._opened()
+        return self._measured(
+            geometry, self.hidden_states(chats, sketching.max_length), sketching, positions
+        )
+
+    @one_at_a_time
+    def _opened(self) -> HeadGeometry:
+        if self.geometry is None:
+            self.geometry = HeadGeometry(self.open_head())
+        return self.geometry
+
+    @one_at_a_time
+    def _measured(
+        self,
+        geometry: HeadGeometry,
+        states: Sequence[ChatStates | Refused],
+        sketching: Sketching,
+        positions: Positions,
+    ) -> list[Geometry | Refused]:
+        return geometry.of_states(states, sketching, positions)
 
     @one_at_a_time
     def _cut(self, chats: Sequence[Chat], max_tokens: int) -> list[Answer | Refused]:

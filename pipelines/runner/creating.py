@@ -1,18 +1,20 @@
 """Rows that a stage makes: stamped with ids, lineage and places, and stored as a table.
 
-A created table is named by what it was made from: the stage, the tables of the run so far, and what
-the stage decided. So rows are made once.
+A created table is named by what it was made from: the stage, the tables of the run so far, what
+the stage decided, and the earlier scores that it reads. So rows are made once.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import polars as pl
 import pyarrow as pa
 
 from pipelines.runner.deciding import Decision
-from pipelines.runner.keys import row_columns
+from pipelines.runner.keys import is_score, row_columns
 from pipelines.runner.rowset import RowSet
+from pipelines.runner.scoring import Scored, earlier_scores, with_reads
 from pipelines.store.tables import Table, open_table, writing
 from pipelines.store.workspace import Workspace
 from schemas.canonical import canonical
@@ -27,7 +29,10 @@ SAMPLE = "sample"
 
 @dataclass(frozen=True)
 class Creating:
-    """Makes the new rows of one stage. `key` is its `keys.creating_key`."""
+    """Makes the new rows of one stage. `key` is its `keys.creating_key`.
+
+    earlier  the scores of earlier stages by their labels, of which `create` sees what it reads
+    """
 
     stage: Stage
     row_type: RowType
@@ -35,6 +40,7 @@ class Creating:
     workspace: Workspace
     ctx: Context
     key: str
+    earlier: Mapping[str, Scored] = field(default_factory=dict)
 
     def run(self, decision: Decision) -> Table | None:
         """The table of the new rows; None for a stage that makes none."""
@@ -45,7 +51,8 @@ class Creating:
         tables = [
             table.key for table in self.rows.tables
         ]  # ids need not change with what they name
-        key = digest(self.key, tables, verdicts["id"].to_pylist(), _decided(verdicts)).hex()
+        made_from = [*_decided(verdicts), *self._scores_read(verdicts)]
+        key = digest(self.key, tables, verdicts["id"].to_pylist(), made_from).hex()
         found = open_table(self.workspace, key)
         if found is not None:
             return found
@@ -72,12 +79,25 @@ class Creating:
             known = pl.DataFrame({"place": pl.Series(batch["place"])}).join(
                 decided, on="place", how="left", maintain_order="left"
             )
-            rows = batch.append_column("verdict", known["verdict"].to_arrow())
+            rows = with_reads(batch, self.stage.reads(), self.earlier)
+            rows = rows.append_column("verdict", known["verdict"].to_arrow())
             rows = rows.append_column("reason", known["reason"].to_arrow())
             new = self.stage.create(rows, self.ctx)
             if new is not None:
                 made.append(self._checked(new))
         return pa.concat_tables(made) if made else None
+
+    def _scores_read(self, verdicts: pa.Table) -> list[str]:
+        """What names the earlier scores that the stage reads, of the rows that it decided about."""
+        places = pl.Series("place", verdicts["place"])
+        found = []
+        for name in filter(is_score, self.stage.reads()):
+            stage, _, column = name.rpartition(".")
+            values = earlier_scores(self.earlier[stage], places, [column])
+            # In pieces: these may be texts, as large as the rows.
+            pieces = [digest(piece[column].to_list()).hex() for piece in values.iter_slices(50_000)]
+            found.append(digest(pieces).hex())
+        return found
 
     def _gathered(self) -> pa.Table | None:
         new = self.stage.gather(self.rows.scan(self.row_type), self.ctx)

@@ -212,6 +212,7 @@ class Curation:
             self.workspace,
             ctx,
             creating_key(stage, self.plan.identities, self.recipe.seed),
+            self.scored,
         ).run(decision)
         self._apply(planned, decision.verdicts)
         counts = decision.counts
@@ -233,7 +234,7 @@ class Curation:
     def _apply(self, planned: PlannedStage, verdicts: pa.Table) -> None:
         """Take the rows that are gone out of the set; flagged ones flow on."""
         flagging = planned.stage.on_drop == "flag"
-        self.rows.apply(planned.row_type, verdicts, flagging=flagging)
+        self.rows.apply(planned.stage.label, planned.row_type, verdicts, flagging=flagging)
 
     def _restore(self, manifest: dict[str, Any]) -> bool:
         """Take rows and counts from a finished run; False, and nothing taken, when part of it is

@@ -20,7 +20,7 @@ from schemas.errors import ContractError
 from schemas.ledger import VERDICTS, Counts
 from schemas.rows import KEY as ROW_KEY
 from schemas.rows import RowType
-from stages.base import Stage
+from stages.base import FLAGGED, Stage
 from stages.context import Context
 
 OWN: Final = ("id", "verdict", "reason", "evidence")
@@ -88,17 +88,22 @@ class Deciding:
 
     def _decide(self, good: pl.DataFrame) -> pl.DataFrame:
         places = good[PLACE]
-        columns = {
-            name: earlier_scores(self.earlier[stage], places, [column])[column]
-            for name in self.stage.consults()
-            for stage, _, column in [name.rpartition(".")]
-        }
+        columns = {name: self._consulted(name, places) for name in self.stage.consults()}
         known = good.with_columns(series.alias(name) for name, series in columns.items())
         own = [name for name in known.columns if name != PLACE]
         rows = self.rows.scan(self.row_type).drop(own, strict=False)
         lazy = rows.join(known.lazy(), on=PLACE, how="inner", maintain_order="left")
         decided = self.stage.decide(lazy, self._context(places)).lazy().collect()
         return _checked(self.stage, decided)
+
+    def _consulted(self, name: str, places: pl.Series) -> pl.Series:
+        """A score of an earlier stage, or whether it flagged the row; one that it has not seen it
+        has not flagged.
+        """
+        stage, _, column = name.rpartition(".")
+        if column == FLAGGED:
+            return places.is_in(pl.Series(self.rows.flagged(stage)).implode())
+        return earlier_scores(self.earlier[stage], places, [column])[column]
 
     def _context(self, places: pl.Series) -> Context:
         if self.scored is None:

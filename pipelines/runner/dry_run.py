@@ -203,7 +203,7 @@ class DryRun:
         scored = self.scored.get(stage.label)
         decision = Deciding(stage, planned.row_type, self.rows, scored, self.scored, self.ctx).run()
         flagging = stage.on_drop == "flag"
-        self.rows.apply(planned.row_type, decision.verdicts, flagging=flagging)
+        self.rows.apply(stage.label, planned.row_type, decision.verdicts, flagging=flagging)
         if _creates(stage):
             self.exact = False  # rows that it makes are not counted
 

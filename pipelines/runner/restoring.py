@@ -31,5 +31,6 @@ def rows_of(folder: RunFolder) -> RowSet:
                 f"run {folder.run_id} lacks the verdicts of {stage['stage']}; run its recipe again"
             )
         # Nothing is flagged but what a stage with `on_drop: flag` drops.
-        rows.apply(stage["row_type"], verdicts, flagging=stage["counts"]["flagged"] > 0)
+        flagging = stage["counts"]["flagged"] > 0
+        rows.apply(stage["stage"], stage["row_type"], verdicts, flagging=flagging)
     return rows

@@ -25,10 +25,11 @@ Places = npt.NDArray[np.int64]
 
 @dataclass
 class RowSet:
-    """Tables of a run, in order of place, and the places that are gone."""
+    """Tables of a run, in order of place, the places that are gone, and those that are flagged."""
 
     tables: list[Table] = field(default_factory=list)
     gone: dict[RowType, list[Places]] = field(default_factory=dict)
+    flags: dict[str, Places] = field(default_factory=dict)
 
     def add(self, table: Table) -> None:
         """Append a table; its rows come after all rows so far."""
@@ -47,11 +48,20 @@ class RowSet:
         if places.size:
             self.gone.setdefault(row_type, []).append(places)
 
-    def apply(self, row_type: RowType, verdicts: pa.Table, *, flagging: bool) -> None:
-        """Take out what these verdicts (place, verdict) failed and, unless `flagging`, dropped."""
-        verdict = pl.Series(verdicts["verdict"])
+    def apply(self, stage: str, row_type: RowType, verdicts: pa.Table, *, flagging: bool) -> None:
+        """Take out what these verdicts (place, verdict) failed and, unless `flagging`, dropped.
+
+        What a flagging stage dropped stays and is noted as flagged by it.
+        """
+        verdict, places = pl.Series(verdicts["verdict"]), verdicts["place"].to_numpy()
         gone = verdict == "fail" if flagging else verdict != "keep"
-        self.remove(row_type, verdicts["place"].to_numpy()[gone.to_numpy()])
+        self.remove(row_type, places[gone.to_numpy()])
+        if flagging:
+            self.flags[stage] = np.sort(places[(verdict == "drop").to_numpy()])
+
+    def flagged(self, stage: str) -> Places:
+        """Sorted places of the rows that a stage with `on_drop: flag` has dropped."""
+        return self.flags.get(stage, np.empty(0, np.int64))
 
     def removed(self, row_type: RowType) -> Places:
         """Sorted places of all rows of the type that are gone."""

@@ -4,7 +4,7 @@ Chunks are cut from the rows without a score, in order of place, one row for eac
 that was killed goes on where whole chunks end.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -155,18 +155,9 @@ class Scoring:
         own_key = not reads_content_only(self.stage, self.row_type)
         columns = (*row_columns(self.stage), *(() if own_key else ("content",)))
         for batch in read_ahead(self.rows.batches(self.row_type, columns, places)):
-            rows = with_meta_fields(batch, reads)
-            for name in reads:
-                if is_score(name):
-                    rows = rows.append_column(name, self._earlier_column(name, rows))
+            rows = with_reads(batch, reads, self.earlier)
             key = row_keys(rows, reads) if own_key else batch["content"]
             yield rows.select([PLACE, *reads]).append_column(KEY, key)
-
-    def _earlier_column(self, name: str, rows: pa.Table) -> pa.Array:
-        stage, _, column = name.rpartition(".")
-        return earlier_scores(self.earlier[stage], pl.Series(PLACE, rows[PLACE]), [column])[
-            column
-        ].to_arrow()
 
 
 def _scored(scorer: ChunkScorer, answers: AnswerStore, chunk: pa.Table) -> pa.Table:
@@ -188,6 +179,17 @@ def _missing(keys: pl.DataFrame, index: pl.DataFrame, retry_failed: bool) -> pl.
     if known.height:
         keys = keys.join(known.select(KEY), on=KEY, how="anti", maintain_order="left")
     return keys.unique(KEY, keep="first", maintain_order=True)
+
+
+def with_reads(rows: pa.Table, reads: Sequence[str], earlier: Mapping[str, Scored]) -> pa.Table:
+    """`rows` (place and row columns) with what else `reads` names: meta fields, earlier scores."""
+    rows = with_meta_fields(rows, reads)
+    places = pl.Series(PLACE, rows[PLACE])
+    for name in filter(is_score, reads):
+        stage, _, column = name.rpartition(".")
+        values = earlier_scores(earlier[stage], places, [column])[column]
+        rows = rows.append_column(name, values.to_arrow())
+    return rows
 
 
 def earlier_scores(scored: Scored, places: pl.Series, columns: Sequence[str]) -> pl.DataFrame:

@@ -32,7 +32,7 @@ from stages.clear.prompts import (
     second_reflection_prompt,
 )
 from stages.clear.target import Target
-from stages.engines import Chooser, Completion, Generator, Refused, Sampling
+from stages.engines import Chooser, Completion, Embedder, Generator, Refused, Sampling
 
 Probabilities = npt.NDArray[np.float32]
 Contradicts = Callable[[Sequence[tuple[str, str]]], Probabilities]
@@ -128,6 +128,19 @@ def consistencies(
         )
         for target, samples in observed
     ]
+
+
+def dissimilarity(embedder: Embedder, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
+    """1 - cosine of the two texts of each pair, clipped to 0-1: float32 (pairs,)."""
+    texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+    if not texts:
+        return np.zeros(0, np.float32)
+    number = {text: at for at, text in enumerate(texts)}
+    vectors = embedder.embed(texts).astype(np.float64)
+    left = vectors[[number[text] for text, _ in pairs]]
+    right = vectors[[number[text] for _, text in pairs]]
+    contradicting: npt.NDArray[np.float64] = np.clip(1 - (left * right).sum(axis=1), 0, 1)
+    return contradicting.astype(np.float32)
 
 
 def sampled_reflections(

@@ -1,56 +1,63 @@
 """`clear.filter`: Keep the rows whose answer a model trusts enough.
 
-One kind, three configs, told apart by `estimator` and `contradiction`:
+One kind, four configs, told apart by `estimator` and `contradiction`:
 
     {kind: clear.filter, estimator: likelihood, model: judge}
     {kind: clear.filter, estimator: bsdetector, model: judge, nli: mnli}
     {kind: clear.filter, estimator: bsdetector, model: judge, contradiction: embedding, embedder: e}
+    {kind: clear.filter, estimator: agreement, samples_from: meta.samples}
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from schemas.rows import RowType
 from stages.base import Stage
+from stages.clear.agreement import ANSWER_MARK, Agreement, MetaField, Pattern, agreements
 from stages.clear.bsdetector import (
     Contradicts,
     Reflection,
     Samples,
     consistencies,
+    dissimilarity,
     expected_reflections,
     sampled_answers,
     sampled_reflections,
 )
 from stages.clear.confidence import combined
 from stages.clear.likelihood import LikelihoodScore, likelihood_scores
-from stages.clear.outcomes import for_sound
+from stages.clear.outcomes import Scored, for_sound, score_table
 from stages.clear.target import Target, target_of
 from stages.context import Context
-from stages.engines import Embedder, Need, Sampling
+from stages.engines import Need, Sampling
 from stages.keep import MEDIAN, Keep, keep_highest
-
-Record = Mapping[str, Any]  # the score columns of one row by name
-Scored = list[Record | str]  # for each row its scores, or why it has none
 
 
 class ConfidenceFilter(Stage, frozen=True):
-    """What the estimators have in common: the score column `confidence`, and `keep`."""
+    """What all estimators have in common: the score column `confidence`, and `keep`."""
 
     kind: Literal["clear.filter"] = "clear.filter"
-    model: str = Field(description="The model of the recipe that judges: the base model.")
     keep: Keep = Field(default=MEDIAN, description="Above the median is the paper's.")
-    chunk_rows: int = Field(default=64, ge=1)
 
     version: ClassVar[int] = 1
     accepts: ClassVar[tuple[RowType, ...]] = ("instruction",)
     decide_only: ClassVar[frozenset[str]] = frozenset({"keep"})
+
+    def decide(self, rows: pl.LazyFrame, ctx: Context) -> pl.LazyFrame:
+        return keep_highest(rows, "confidence", self.keep, reason="low_confidence")
+
+
+class ModelFilter(ConfidenceFilter, frozen=True):
+    """What the estimators that ask a model have in common."""
+
+    model: str = Field(description="The model of the recipe that judges: the base model.")
+    chunk_rows: int = Field(default=64, ge=1)
+
     model_roles: ClassVar[frozenset[str]] = frozenset({"model", "nli", "embedder"})
 
     def reads(self) -> tuple[str, ...]:
@@ -59,17 +66,16 @@ class ConfidenceFilter(Stage, frozen=True):
     def score(self, rows: pa.Table, ctx: Context) -> pa.Table:
         pairs = zip(rows["key"].to_pylist(), rows["messages"].to_pylist(), strict=True)
         targets = [target_of(key, messages) for key, messages in pairs]
-        return _table(self.scores(), for_sound(targets, lambda found: self.estimate(found, ctx)))
+        return score_table(
+            self.scores(), for_sound(targets, lambda found: self.estimate(found, ctx))
+        )
 
     def estimate(self, targets: Sequence[Target], ctx: Context) -> Scored:
         """The scores of each target, or why it has none."""
         raise NotImplementedError
 
-    def decide(self, rows: pl.LazyFrame, ctx: Context) -> pl.LazyFrame:
-        return keep_highest(rows, "confidence", self.keep, reason="low_confidence")
 
-
-class LikelihoodFilter(ConfidenceFilter, frozen=True):
+class LikelihoodFilter(ModelFilter, frozen=True):
     """Keep the rows whose prompt helps most to predict their answer. For small models.
 
     `confidence` = 1 - `log_prob` / `log_prob_empty`: the means of the natural-log probabilities of
@@ -111,7 +117,7 @@ class LikelihoodFilter(ConfidenceFilter, frozen=True):
         return [asdict(one) if isinstance(one, LikelihoodScore) else one for one in found]
 
 
-class BsdetectorFilter(ConfidenceFilter, frozen=True):
+class BsdetectorFilter(ModelFilter, frozen=True):
     """Keep the rows whose answer the model would give itself, and calls correct. For able models.
 
     `confidence` = 0.7 `consistency` + 0.3 `reflection`, all 0-1.
@@ -243,27 +249,51 @@ class BsdetectorEmbeddingFilter(BsdetectorFilter, frozen=True):
         return lambda pairs: dissimilarity(ctx.embedder(self.embedder), pairs)
 
 
-def dissimilarity(embedder: Embedder, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float32]:
-    """1 - cosine of the two texts of each pair, clipped to 0-1: float32 (pairs,)."""
-    texts = list(dict.fromkeys(text for pair in pairs for text in pair))
-    if not texts:
-        return np.zeros(0, np.float32)
-    number = {text: at for at, text in enumerate(texts)}
-    vectors = embedder.embed(texts).astype(np.float64)
-    left = vectors[[number[text] for text, _ in pairs]]
-    right = vectors[[number[text] for _, text in pairs]]
-    contradicting: npt.NDArray[np.float64] = np.clip(1 - (left * right).sum(axis=1), 0, 1)
-    return contradicting.astype(np.float32)
+class AgreementFilter(ConfidenceFilter, frozen=True):
+    """Keep the rows whose answer other samples come to as well. No model: the samples are given.
 
+    `confidence`: the share, 0-1, of the samples whose answer is that of the last assistant turn.
+    An answer is what `answer_pattern` finds: its first group or, without one, what follows its last
+    match on that line. Numbers are compared as numbers (1,000 = 1000.0 = $1000), all else as text.
+    `samples` counts them, `unread` those without an answer, which do not agree. A row without
+    samples or without an answer of its own fails.
 
-def _table(schema: pa.Schema, results: Scored) -> pa.Table:
-    """The score columns and `error`; a row with an error has nulls in the others."""
-    columns = {
-        name: [None if isinstance(result, str) else result[name] for result in results]
-        for name in schema.names
-    }
-    errors = [result if isinstance(result, str) else None for result in results]
-    return pa.table(columns, schema=schema).append_column("error", pa.array(errors, pa.string()))
+    Reason `low_confidence`; evidence `value` and `threshold`. Ours. It tells right from wrong
+    solutions to grade-school problems, each with three other models' solutions as its samples, with
+    an AUROC of 0.88 (`python -m benchmarks.clear_agreement`).
+    """
+
+    estimator: Literal["agreement"]
+    samples_from: tuple[MetaField, ...] = Field(
+        default=("meta.samples",),
+        min_length=1,
+        description="A meta field that holds a list of texts, or several that hold a text each.",
+    )
+    answer_pattern: Pattern = Field(
+        default=ANSWER_MARK, description="A regular expression: where an answer stands."
+    )
+
+    @field_validator("samples_from", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    def reads(self) -> tuple[str, ...]:
+        return ("messages", *self.samples_from)
+
+    def scores(self) -> pa.Schema:
+        return pa.schema(
+            [
+                pa.field("confidence", pa.float64()),
+                pa.field("samples", pa.int32()),
+                pa.field("unread", pa.int32()),
+            ]
+        )
+
+    def score(self, rows: pa.Table, ctx: Context) -> pa.Table:
+        found = agreements(rows, self.samples_from, self.answer_pattern)
+        records = [asdict(one) if isinstance(one, Agreement) else one for one in found]
+        return score_table(self.scores(), records)
 
 
 def _which(given: Any) -> str | None:
@@ -275,12 +305,13 @@ def _which(given: Any) -> str | None:
 ClearFilter: TypeAlias = Annotated[
     Annotated[LikelihoodFilter, Tag("likelihood")]
     | Annotated[BsdetectorNliFilter, Tag("bsdetector-nli")]
-    | Annotated[BsdetectorEmbeddingFilter, Tag("bsdetector-embedding")],
+    | Annotated[BsdetectorEmbeddingFilter, Tag("bsdetector-embedding")]
+    | Annotated[AgreementFilter, Tag("agreement")],
     Discriminator(
         _which,
         custom_error_type="estimator",
-        custom_error_message="clear.filter needs 'estimator: likelihood' or "
-        "'estimator: bsdetector', the latter with "
+        custom_error_message="clear.filter needs 'estimator: likelihood', 'estimator: agreement' "
+        "or 'estimator: bsdetector', the latter with "
         "'contradiction: nli' (default) or 'contradiction: embedding'",
     ),
 ]

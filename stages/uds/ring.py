@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.uds.arrays import Array, Namespace, to_numpy
+from stages.uds.arrays import Array, Namespace, products, to_numpy
 
 # Squared distances below this share of the squared lengths are computed from the differences: a
 # difference of products has lost more than 1e-15 / 1e-8 = 1e-7 of its value there.
@@ -43,7 +43,7 @@ class SketchRing:
             return xp.zeros_like(new[:, 0])
         held = self.rows[: self.count, :]
         lengths = xp.sum(new * new, axis=1)[:, None] + self.squared[: self.count][None, :]
-        square = lengths - 2.0 * (new @ held.T)
+        square = lengths - 2.0 * products(xp, held, new).T
         near = to_numpy(xp.any(square < _NEAR * lengths, axis=1))
         distances = xp.mean(xp.sqrt(xp.clip(square, min=0.0)), axis=1)
         for place in np.flatnonzero(near).tolist():

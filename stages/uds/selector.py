@@ -10,7 +10,6 @@ that come in and the head are of one library and on one device; what goes out is
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import array_api_compat
@@ -18,41 +17,12 @@ import numpy as np
 
 from stages.uds.arrays import Array, each_on_a_thread, on_cpu, to_numpy, without_gradient
 from stages.uds.heads import GramHead, Head, LogitsHead, Transform
+from stages.uds.picking import Measured as Measured
+from stages.uds.picking import Picked as Picked
+from stages.uds.picking import Picker
 from stages.uds.ring import SketchRing
-from stages.uds.ring_order import RingOrder, entering
+from stages.uds.ring_order import RingOrder
 from stages.uds.sketch import LogitSketch
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a batch is by itself, before it is compared with what was selected.
-
-    utility: float64 (B,), nuclear norm of the logits. sketches: float32 (B, D). cut: bool (B,),
-    whether the sample had more positions than the maximum length, and its end was left out.
-    """
-
-    utility: Array
-    sketches: Array
-    cut: Array
-
-
-@dataclass(frozen=True)
-class Picked:
-    """The outcome for a batch of B samples.
-
-    indices    int64 (min(k, B),): what to train on, in descending order of score, the lower index
-               first among equals
-    utility    float64 (B,): nuclear norm of the logits
-    diversity  float64 (B,): mean distance to the sketches in the ring, 0 while it is empty
-    score      float64 (B,): utility + alpha * diversity
-    cut        bool (B,): whether the sample was cut at the maximum length
-    """
-
-    indices: Array
-    utility: Array
-    diversity: Array
-    score: Array
-    cut: Array
 
 
 class UtilityDiversitySelector:
@@ -85,13 +55,20 @@ class UtilityDiversitySelector:
         ring_order: RingOrder = "released",
     ) -> None:
         self.sketch = sketch
-        self.ring_order = ring_order
-        self.alpha = alpha
         self.transform = transform
         self.xp = array_api_compat.array_namespace(lm_head)
         self.device: Any = array_api_compat.device(lm_head)
-        self.ring = SketchRing(queue_size, sketch.width, self.xp, self.device)
+        self.picker = Picker(sketch.width, self.xp, self.device, alpha, queue_size, ring_order)
         self.refresh(lm_head, bias)
+
+    @property
+    def ring(self) -> SketchRing:
+        """The sketches of what was selected last."""
+        return self.picker.ring
+
+    @property
+    def alpha(self) -> float:
+        return self.picker.alpha
 
     def refresh(self, lm_head: Array, bias: Array | None = None) -> None:
         """Take a head that has changed: call it before each `select` while the head is trained.
@@ -164,16 +141,7 @@ class UtilityDiversitySelector:
 
     def pick(self, measured: Measured, k: int) -> Picked:
         """Pick min(k, B) of samples that were measured before, and remember them."""
-        if k < 1:
-            raise ValueError(f"k is {k}, expected at least 1")
-        xp = self.xp
-        diversity = self.ring.mean_distance(measured.sketches)
-        score = measured.utility + self.alpha * diversity
-        indices = xp.argsort(-score, stable=True)[:k]
-        order = entering(self.ring_order, to_numpy(score).tolist(), to_numpy(indices).tolist())
-        places = xp.asarray(order, dtype=xp.int64, device=self.device)
-        self.ring.push(xp.take(measured.sketches, places, axis=0))
-        return Picked(indices, measured.utility, diversity, score, measured.cut)
+        return self.picker.pick(measured, k)
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """All that a resumed run needs to go on alike, as numpy arrays; the head is not in it.
@@ -205,7 +173,7 @@ class UtilityDiversitySelector:
         if not self.sketch.equals(state):
             sketch = LogitSketch(**{name: state[name] for name in self.sketch.arrays()})
             self._head, self.sketch = self._built(sketch), sketch
-        self.alpha = float(state["alpha"])
+        self.picker.alpha = float(state["alpha"])
         self.ring.load(state)
 
     def _check_shapes(self, hidden: Array, mask: Array | None) -> None:

@@ -47,6 +47,7 @@ def test_a_kind_with_several_configs_tells_what_picks_each(winnow) -> None:
         "likelihood",
         "bsdetector",
         "bsdetector",
+        "agreement",
     ]
     assert told["variants"][0]["needs"] == [{"model": "<model>", "capabilities": ["log_probs"]}]
 

@@ -68,6 +68,44 @@ def test_a_model_that_cannot_do_it_is_refused_before_it_is_loaded() -> None:
     )
 
 
+FILTER = {"kind": "clear.filter", "estimator": "likelihood", "model": "judge"}
+CORRECTING = [
+    {"kind": "clear.propose", "model": "judge"},
+    {"kind": "clear.judge", "judge": "expected", "model": "judge"},
+    {"kind": "clear.correct"},
+]
+
+
+def test_a_stage_that_asks_what_was_flagged_wants_a_stage_that_flags() -> None:
+    assert problems(stages=[FILTER, *CORRECTING]) == (
+        "clear.correct asks which rows clear.filter has flagged, which drops them: "
+        "give clear.filter  on_drop: flag",
+    )
+
+
+def test_a_stage_that_asks_what_was_flagged_wants_it_before_itself() -> None:
+    assert problems(stages=[*CORRECTING, {**FILTER, "on_drop": "flag"}]) == (
+        "clear.correct reads 'clear.filter.flagged', but no earlier stage is called 'clear.filter'",
+    )
+
+
+def test_a_correction_after_a_filter_that_flags_is_sound() -> None:
+    flagging = {**FILTER, "on_drop": "flag", "name": "trust"}
+    stages = [flagging, *CORRECTING[:-1], {"kind": "clear.correct", "filter": "trust"}]
+    assert len(parse_recipe({**SOUND, "stages": stages}).stages) == 4
+
+
+def test_a_correction_without_proposals_is_refused() -> None:
+    stages = [{**FILTER, "on_drop": "flag"}, CORRECTING[-1]]
+    assert problems(stages=stages) == (
+        "clear.correct reads 'clear.propose.candidate', but no earlier stage is called "
+        "'clear.propose'",
+        "clear.correct reads 'clear.judge.p', but no earlier stage is called 'clear.judge'",
+        "clear.correct reads 'clear.propose.finished', but no earlier stage is called "
+        "'clear.propose'",
+    )
+
+
 def test_two_stages_of_one_name_are_refused() -> None:
     assert problems(stages=[{"kind": "clean.rules"}, {"kind": "clean.rules"}]) == (
         "two stages are called 'clean.rules': name one of them, name: clean.rules.2",

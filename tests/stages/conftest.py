@@ -103,7 +103,11 @@ class Outcome:
 
 
 def score_rows(stage: Stage, rows: pa.Table, ctx: Context) -> pa.Table:
-    """The scores and `error` of the rows, seen as `score` sees them."""
+    """The scores and `error` of the rows, seen as `score` sees them; `error` alone for a stage that
+    only decides.
+    """
+    if not stage.scores().names:
+        return pa.table({"error": pa.nulls(rows.num_rows, pa.string())})
     seen = rows.select(list(stage.reads())).append_column("key", rows["content"])
     scored = stage.for_scoring().score(seen, ctx)
     if "error" not in scored.column_names:

@@ -7,10 +7,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from stages.catalog import AnyStage, stage_classes
 from stages.clear.filter import (
+    AgreementFilter,
     BsdetectorEmbeddingFilter,
     BsdetectorNliFilter,
     LikelihoodFilter,
 )
+from stages.clear.judge import ExpectedClearJudge, SampledClearJudge
 
 read: TypeAdapter[Any] = TypeAdapter(AnyStage)
 
@@ -34,13 +36,34 @@ def test_the_estimator_tells_which_config_a_line_is(line: dict[str, str], expect
 
 
 @pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            {"kind": "clear.filter", "estimator": "agreement", "samples_from": "meta.x"},
+            AgreementFilter,
+        ),
+        ({"kind": "clear.judge", "model": "m", "judge": "sampled"}, SampledClearJudge),
+        ({"kind": "clear.judge", "model": "m", "judge": "expected"}, ExpectedClearJudge),
+    ],
+)
+def test_a_line_says_which_of_the_configs_of_a_kind_it_is(
+    line: dict[str, str], expected: type
+) -> None:
+    stage = read.validate_python(line)
+
+    assert type(stage) is expected
+    assert read.validate_json(stage.model_dump_json()) == stage
+
+
+@pytest.mark.parametrize(
     ("line", "problems"),
     [
         (
             {"kind": "clear.filter", "model": "judge"},
             [
-                "clear.filter needs 'estimator: likelihood' or 'estimator: bsdetector', the latter "
-                "with 'contradiction: nli' (default) or 'contradiction: embedding'"
+                "clear.filter needs 'estimator: likelihood', 'estimator: agreement' or 'estimator: "
+                "bsdetector', the latter with 'contradiction: nli' (default) or 'contradiction: "
+                "embedding'"
             ],
         ),
         (
@@ -64,7 +87,8 @@ def test_the_estimator_tells_which_config_a_line_is(line: dict[str, str], expect
             {"kind": "clean.rulez"},
             [
                 "Input tag 'clean.rulez' found using 'kind' does not match any of the expected "
-                "tags: 'clean.rules', 'dedup.exact', 'dedup.semantic', 'clear.filter'"
+                "tags: 'clean.rules', 'dedup.exact', 'dedup.semantic', 'clear.filter', "
+                "'clear.propose', 'clear.judge', 'clear.correct', 'uds.select'"
             ],
         ),
     ],

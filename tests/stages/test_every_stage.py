@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -20,13 +21,19 @@ import pytest
 from stages.base import Stage
 from stages.catalog import stage_classes
 from stages.clean.rules import CleanRules
+from stages.clear.correct import ClearCorrect
 from stages.clear.filter import (
+    AgreementFilter,
     BsdetectorEmbeddingFilter,
     BsdetectorNliFilter,
     LikelihoodFilter,
 )
+from stages.clear.judge import ExpectedClearJudge, SampledClearJudge
+from stages.clear.propose import ClearPropose
 from stages.dedup.exact import ExactDedup
 from stages.dedup.semantic import SemanticDedup
+from stages.engines import Geometry
+from stages.uds.select import UdsSelect
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -49,6 +56,17 @@ STAGES: dict[str, Stage] = {
         embedder="embedder",
         reflection="expected",
         samples=2,
+    ),
+    "clear.filter-agreement": AgreementFilter(
+        estimator="agreement", samples_from="meta.samples", answer_pattern=r"(\w+)"
+    ),
+    "clear.propose": ClearPropose(model="judge", max_tokens=6),
+    "clear.judge-sampled": SampledClearJudge(judge="sampled", model="judge", samples=2),
+    "clear.judge-expected": ExpectedClearJudge(judge="expected", model="judge"),
+    "clear.correct": ClearCorrect(),
+    "uds.select": UdsSelect(model="judge", r_time=2, r_vocab=2, batch=3, keep=1, alpha=1.0),
+    "uds.select-budget": UdsSelect(
+        model="judge", r_time=2, r_vocab=2, keep=2, alpha=1.0, queue_size=2, budget=5
     ),
 }
 every_stage = pytest.mark.parametrize("name", STAGES)
@@ -76,10 +94,53 @@ def words(chat: Sequence[Mapping[str, str | None]]) -> list[str]:
     return " ".join(turn.get("content") or "" for turn in chat).split()
 
 
+# What earlier stages and meta give, for the stages that read it: the n-th row has the n-th value.
+EARLIER: dict[str, pa.Array] = {
+    "meta.samples": pa.array(
+        [
+            '["Paris", "Nice"]',
+            '["paris"]',
+            None,
+            '["A: 4", "4", "four"]',
+            '["dry", "It"]',
+            "[]",
+            "[1]",
+            '["Hello"]',
+            '["Le", "café"]',
+        ]
+    ),
+    "clear.propose.candidate": pa.array(
+        ["Paris", "Lyon", "Madrid", "4.", "No.", "Yes.", "A poem.", "Hello!", "Le café"]
+    ),
+    "clear.propose.finished": pa.array([True, True, False, True, True, True, True, True, False]),
+    "clear.judge.p": pa.array([0.0, 0.9, 0.9, 0.8, 1.0, 1.0, 0.5, 0.9, 0.1]),
+    "clear.filter.flagged": pa.array([True, True, False, False, False, True, True, False, False]),
+}
+
+
+def compared(chat: Sequence[Mapping[str, str | None]], number: int) -> str:
+    """A judge that likes the longer answer, and every second sample less sure."""
+    text = next(said for turn in chat if "[Answer A]" in (said := turn.get("content") or ""))
+    first = text.split("[Answer A]\n")[1].split("\n[End of answer A]")[0]
+    second = text.split("[Answer B]\n")[1].split("\n[End of answer B]")[0]
+    if "Somebody gave this verdict" in text:
+        return json.dumps({"explanation": "so it seems", "choice": "AC"[len(text) % 2]})
+    letter = "C" if number % 2 else "AB"[len(second) > len(first)]
+    return json.dumps({"explanation": "so it seems", "verdict": letter})
+
+
 def replied(chat: Sequence[Mapping[str, str | None]], sampling: Any, number: int) -> str:
+    if "[Answer A]" in " ".join(words(chat)):
+        return compared(chat, number)
     if "proposed reply" in " ".join(words(chat)):
         return f"explanation: so it seems\nchoice: {'ABC'[len(words(chat)) % 3]}"
     return f"explanation: so it seems\nanswer: {words(chat)[number]}"
+
+
+def geometry(chat: Sequence[Mapping[str, str | None]], *_: Any) -> Geometry:
+    text = " ".join(words(chat))
+    sketch = np.array([64, text.count("a"), -text.count("e"), len(text) % 32], np.float32)
+    return Geometry(float(len(text) % 29), sketch, len(words(chat)), cut=len(words(chat)) > 9)
 
 
 ENGINES: dict[str, Any] = {
@@ -98,6 +159,7 @@ ENGINES: dict[str, Any] = {
             -1 / (1 + sum(word in words(chat[:-1]) for word in words(chat[-1:]))),
             -0.125 * len(words(chat)),
         ],
+        "logit_geometry": geometry,
     },
     "nli": {"contradiction": lambda one, other: min(abs(len(one) - len(other)) / 64, 1)},
 }
@@ -119,7 +181,11 @@ def rows(instructions: Any, preferences: Any, documents: Any) -> Any:
             case "document":
                 return documents("A text.", "a  text.", "Something else altogether, é.")
             case _:
-                return instructions(*CONVERSATIONS, tools=[None] * 4 + ["[]", "[{}]"])
+                table = instructions(*CONVERSATIONS, tools=[None] * 4 + ["[]", "[{}]"])
+                for name in (*stage.reads(), *stage.consults()):
+                    if name in EARLIER:
+                        table = table.append_column(name, EARLIER[name])
+                return table
 
     return of
 

@@ -221,6 +221,25 @@ def test_a_stage_that_gives_a_row_twice_is_caught(make_rows: MakeRows, run: Run)
         run(make_rows("a", "bb"), twice)
 
 
+def test_a_stage_may_ask_which_rows_an_earlier_one_has_flagged(
+    make_rows: MakeRows, run: Run
+) -> None:
+    rows = make_rows("a", "bb", "ccc", "dddd")
+    verdicts = pa.table({"place": [1, 2, 3], "verdict": ["drop", "keep", "drop"]})
+    rows.apply("clear.filter", "instruction", verdicts, flagging=True)
+
+    def decide(rows: pl.LazyFrame, ctx: Context) -> pl.LazyFrame:
+        return keep_all(rows, ctx).join(
+            rows.select("id", *stage.wanted), on="id", maintain_order="left"
+        )
+
+    stage = Scripted(wanted=("clear.filter.flagged", "clean.rules.flagged"))
+    decision = run(rows, decide, stage)
+    # The first row the filter has not seen; the rules have flagged none.
+    assert decision.verdicts["clear.filter.flagged"].to_pylist() == [False, True, False, True]
+    assert decision.verdicts["clean.rules.flagged"].to_pylist() == [False] * 4
+
+
 def test_consulted_scores_of_earlier_stages_come_along(
     make_rows: MakeRows, run: Run, workspace: Workspace
 ) -> None:
