@@ -17,6 +17,7 @@ from flows.commands.runs import runs
 from flows.commands.serve import serve
 from flows.commands.show import show
 from flows.commands.stages import stages
+from flows.commands.train import train
 from flows.errors import readable_errors
 
 app = typer.Typer(
@@ -30,3 +31,7 @@ app = typer.Typer(
 
 for command in (run, runs, show, diff, query, explain, export, serve, stages, gc, doctor):
     app.command(command.__name__)(readable_errors(command))
+app.add_typer(train, name="train")
+
+if __name__ == "__main__":  # for torchrun, which starts a module
+    app()

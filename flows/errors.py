@@ -87,6 +87,7 @@ def _about_files(error: OSError) -> tuple[str, int]:
 
 def _wrong() -> tuple[type[Exception], ...]:
     """What the user can mend in the recipe, the arguments or the input."""
+    from pipelines.audit.errors import AuditImpossible
     from pipelines.engines.errors import ModelUnavailable
     from pipelines.exporters.report import ImpossibleExport
     from pipelines.readers.source import SourceError
@@ -94,6 +95,7 @@ def _wrong() -> tuple[type[Exception], ...]:
     from pipelines.report.database import NoSuchRow, QueryError
     from pipelines.store.manifest import FormatError
     from pipelines.store.runs import NoSuchRun
+    from pipelines.train.errors import TrainingImpossible
     from schemas.errors import ContractError
 
     return (
@@ -106,6 +108,8 @@ def _wrong() -> tuple[type[Exception], ...]:
         FormatError,
         ModelUnavailable,
         ImpossibleExport,
+        TrainingImpossible,
+        AuditImpossible,
     )
 
 
@@ -114,6 +118,14 @@ def _stopped() -> tuple[type[Exception], ...]:
     from pipelines.exporters.report import ExportError
     from pipelines.runner.conservation import ConservationError
     from pipelines.runner.errors import RunStopped, TooManyFailed
+    from pipelines.train.errors import TrainingStopped
     from stages.engines import EngineError
 
-    return (RunStopped, TooManyFailed, EngineError, ExportError, ConservationError)
+    return (
+        RunStopped,
+        TooManyFailed,
+        EngineError,
+        ExportError,
+        ConservationError,
+        TrainingStopped,
+    )

@@ -20,6 +20,7 @@ HEAVY = (
     "vllm",
 )
 COMMANDS = get_command(app).commands  # type: ignore[attr-defined]  # it is a group
+TRAINING = COMMANDS["train"].commands["sft"]
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
@@ -39,9 +40,11 @@ def test_the_commands_are_those_of_the_design() -> None:
         "explain",
         "export",
         "serve",
+        "audit",
         "stages",
         "gc",
         "doctor",
+        "train",
     ]
 
 
@@ -65,7 +68,7 @@ print([name for name in {heavy} if name in sys.modules])
 
 
 def test_the_help_of_no_command_imports_anything_heavy() -> None:
-    commands = [[], *([name] for name in COMMANDS)]
+    commands = [[], *([name] for name in COMMANDS), ["train", "sft"]]
     # typer itself reads a command's options with pydantic.
     heavy = (*(name for name in HEAVY if name != "pydantic"), "faiss", "openai")
     code = _ALL_HELP.format(commands=commands, heavy=heavy)
@@ -84,7 +87,7 @@ def test_every_command_is_documented_with_an_example() -> None:
 def test_every_option_is_documented() -> None:
     lacking = [
         f"winnow {name} {option}"
-        for name, command in COMMANDS.items()
+        for name, command in (*COMMANDS.items(), ("train", TRAINING))
         for parameter in command.params
         for option in parameter.opts[:1]
         if option.startswith("--") and option not in ("--help", "--debug", "--workspace")
