@@ -7,6 +7,7 @@ from pydantic import Field
 
 from stages.base import Stage
 from stages.clean.rules import CleanRules
+from stages.clear.calibrate import ClearCalibrate
 from stages.clear.correct import ClearCorrect
 from stages.clear.filter import ClearFilter
 from stages.clear.judge import AnyClearJudge
@@ -23,6 +24,7 @@ AnyStage: TypeAlias = Annotated[
     | ClearPropose
     | AnyClearJudge
     | ClearCorrect
+    | ClearCalibrate
     | UdsSelect,
     Field(discriminator="kind"),
 ]

@@ -1,5 +1,6 @@
 """`winnow show RUN`: counts, reasons, timings and model calls of a run; rows that went."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -23,22 +24,39 @@ def show(
         typer.Option("--dropped", metavar="STAGE", help="Show rows that this stage dropped."),
     ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Show rows that failed.")] = False,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            "--calibration", metavar="STAGE", help="Show how far off a score is, by this stage."
+        ),
+    ] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option("--svg", metavar="FILE", help="With --calibration: write the curves there."),
+    ] = None,
     sample: Annotated[int, typer.Option(min=1, metavar="N", help="How many rows to show.")] = 10,
     seed: Annotated[int, typer.Option(help="Which rows to show: the same seed, the same.")] = 0,
     json: JsonOption = False,
 ) -> None:
-    """Show a finished run, or rows that went.
+    """Show a finished run, or rows that went, or how far off a score is.
 
     Counts, reasons, timings and model calls; or a sample of dropped or failed rows, each with its
-    reason.
+    reason; or what a stage that calibrates has found.
     """
+    from flows.calibration import show_calibration
     from pipelines.store.runs import find_run
     from pipelines.store.workspace import Workspace
 
-    if dropped and failed:
-        raise typer.BadParameter("--dropped and --failed exclude each other")
+    asked = {"--dropped": dropped, "--failed": failed, "--calibration": calibration}
+    several = [name for name, value in asked.items() if value]
+    if len(several) > 1:
+        raise typer.BadParameter(f"{' and '.join(several)} exclude each other")
+    if svg is not None and not calibration:
+        raise typer.BadParameter("--svg draws what --calibration shows: say of which stage")
     folder = find_run(Workspace(workspace), run)
-    if dropped or failed:
+    if calibration:
+        show_calibration(folder, calibration, svg, json)
+    elif dropped or failed:
         _show_rows(folder, dropped, sample, seed, json)
     else:
         _show_run(folder, json)

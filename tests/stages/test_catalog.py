@@ -88,7 +88,8 @@ def test_a_line_says_which_of_the_configs_of_a_kind_it_is(
             [
                 "Input tag 'clean.rulez' found using 'kind' does not match any of the expected "
                 "tags: 'clean.rules', 'dedup.exact', 'dedup.semantic', 'clear.filter', "
-                "'clear.propose', 'clear.judge', 'clear.correct', 'uds.select'"
+                "'clear.propose', 'clear.judge', 'clear.correct', 'clear.calibrate', "
+                "'uds.select'"
             ],
         ),
     ],

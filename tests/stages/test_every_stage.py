@@ -21,6 +21,7 @@ import pytest
 from stages.base import Stage
 from stages.catalog import stage_classes
 from stages.clean.rules import CleanRules
+from stages.clear.calibrate import ClearCalibrate
 from stages.clear.correct import ClearCorrect
 from stages.clear.filter import (
     AgreementFilter,
@@ -64,6 +65,7 @@ STAGES: dict[str, Stage] = {
     "clear.judge-sampled": SampledClearJudge(judge="sampled", model="judge", samples=2),
     "clear.judge-expected": ExpectedClearJudge(judge="expected", model="judge"),
     "clear.correct": ClearCorrect(),
+    "clear.calibrate": ClearCalibrate(labels="meta.right", min_labels=2, folds=2),
     "uds.select": UdsSelect(model="judge", r_time=2, r_vocab=2, batch=3, keep=1, alpha=1.0),
     "uds.select-budget": UdsSelect(
         model="judge", r_time=2, r_vocab=2, keep=2, alpha=1.0, queue_size=2, budget=5
@@ -114,8 +116,11 @@ EARLIER: dict[str, pa.Array] = {
     ),
     "clear.propose.finished": pa.array([True, True, False, True, True, True, True, True, False]),
     "clear.judge.p": pa.array([0.0, 0.9, 0.9, 0.8, 1.0, 1.0, 0.5, 0.9, 0.1]),
+    "clear.filter.confidence": pa.array([0.0, 0.5, 0.25, 1.0, None, 0.75, 0.5, 0.75, 1.0]),
     "clear.filter.flagged": pa.array([True, True, False, False, False, True, True, False, False]),
 }
+
+RIGHT = [False, True, "0", 1, True, None, "true", 0, 1.0]
 
 
 def compared(chat: Sequence[Mapping[str, str | None]], number: int) -> str:
@@ -182,6 +187,8 @@ def rows(instructions: Any, preferences: Any, documents: Any) -> Any:
                 return documents("A text.", "a  text.", "Something else altogether, é.")
             case _:
                 table = instructions(*CONVERSATIONS, tools=[None] * 4 + ["[]", "[{}]"])
+                meta = pa.array([json.dumps({"right": right}) for right in RIGHT])
+                table = table.set_column(table.column_names.index("meta"), "meta", meta)
                 for name in (*stage.reads(), *stage.consults()):
                     if name in EARLIER:
                         table = table.append_column(name, EARLIER[name])
