@@ -56,7 +56,7 @@ format: $(SYNCED)
 	$(RUN) ruff check --fix .
 
 $(SYNCED): pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
-	$(UV) sync --locked --extra $(EXTRA)
+	$(UV) sync --locked --extra $(EXTRA) --extra train
 	@touch $@
 
 # Our locked packages, torch's aside, then vLLM's CPU build with the torch that is there. It pins

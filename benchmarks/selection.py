@@ -1,6 +1,6 @@
 """What is selection worth? Held-out loss of equal budgets chosen by UDS and by simpler rules.
 
-    OMP_NUM_THREADS=2 python -m benchmarks.selection [--seeds 3] [--steps 12] [--data DIR]
+    OMP_NUM_THREADS=2 python -m benchmarks.selection [--seeds 3] [--steps 8] [--data DIR]
 
 Rows of dolly_3k.jsonl go through a recipe (clean.rules, dedup.exact) with a tenth of the prompts
 set aside; then the bundled model is trained by LoRA on the same candidate batches, each time on the
@@ -9,7 +9,7 @@ order of the candidates and the adapters' beginning. The budget is the number of
 tokens that each method trained on stand beside its loss. Lower is better; a difference within the
 spread says nothing.
 
-On a CPU a small setting (SmolLM2-135M, 128 tokens, 12 steps of 8), on a GPU a real one (512 tokens,
+On a CPU a small setting (SmolLM2-135M, 128 tokens, 8 steps of 8), on a GPU a real one (512 tokens,
 one epoch). Either can be changed by the options.
 """
 
@@ -124,8 +124,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--rows", type=int, default=None if on_gpu else 800)
-    parser.add_argument("--steps", type=int, default=None if on_gpu else 12)
+    parser.add_argument("--rows", type=int, default=None if on_gpu else 500)
+    parser.add_argument("--steps", type=int, default=None if on_gpu else 8)
     parser.add_argument("--max-length", type=int, default=512 if on_gpu else 128)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--keep", type=int, default=2)

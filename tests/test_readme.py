@@ -33,6 +33,13 @@ def fenced(language: str) -> str:
     return found.group(1)
 
 
+def yaml_file(name: str) -> str:
+    """The block that begins with the name of its file."""
+    found = re.search(rf"```yaml\n(# {re.escape(name)}\n.*?)```", README, flags=re.DOTALL)
+    assert found is not None
+    return found.group(1)
+
+
 WINNOW = [command for command in indented_commands() if command.startswith("winnow ")]
 OTHERS = {"make demo", "uv sync --extra cpu"}
 
@@ -48,7 +55,8 @@ def run(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the README's recipe and some rows for it, curated once."""
     made = tmp_path_factory.mktemp("readme")
-    (made / "recipe.yaml").write_text(fenced("yaml"), encoding="utf-8")
+    for name in ("recipe.yaml", "train.yaml"):
+        (made / name).write_text(yaml_file(name), encoding="utf-8")
     lines = (ROOT / "data/quickstart/instructions.jsonl").read_text(encoding="utf-8").splitlines()
     sound = [line for line in lines if line.endswith("}")][:ROWS]
     (made / "answers.jsonl").write_text("\n".join(sound) + "\n", encoding="utf-8")
