@@ -39,10 +39,13 @@ def sft(
     """
     from flows.printing import print_json
     from flows.progress import shown_progress
+    from pipelines.engines.opening import prepare_environment
     from pipelines.train.config import load_training
-    from pipelines.train.training import train as trained
 
     loaded = load_training(config, changes or [])
+    prepare_environment()  # what follows imports torch, which reads it
+    from pipelines.train.training import train as trained
+
     with shown_progress() as progress:
         done = trained(loaded, workspace=workspace, fresh=fresh, progress=progress)
     if not done.first:

@@ -1,4 +1,8 @@
-"""`winnow train sft`: one training from its config, gone on with where it was left."""
+"""`winnow train sft`: one training from its config, gone on with where it was left.
+
+Importing this imports torch: call `prepare_environment` before, so that its threads sleep while
+they wait for one another.
+"""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager

@@ -20,6 +20,7 @@ open_engine(SentenceTransformersModel(model="all-minilm-l6-v2")).probe()
 """
 
 
+@pytest.mark.slow
 def test_bundled_models_open_without_network_and_without_a_word():
     done = subprocess.run([sys.executable, "-c", _NO_NETWORK], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

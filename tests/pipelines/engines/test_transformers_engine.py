@@ -42,6 +42,7 @@ def _plain_log_probs(engine, chat):
     return np.array([logits[0, i, ids[0, i + 1]].item() for i in at])
 
 
+@pytest.mark.slow
 def test_log_probs_equal_those_of_full_logits_one_chat_at_a_time(smollm2):
     system = {"role": "system", "content": "You answer briefly."}
     turns = [USER, {"role": "assistant", "content": "Paris."}, {"role": "user", "content": "Why?"}]

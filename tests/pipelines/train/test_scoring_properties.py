@@ -38,6 +38,7 @@ def chosen(model: Any, samples: list[list[int]], padding: int, keep: int = 1) ->
         return selection.choose(batch)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(samples=SAMPLES, padding=PADDING, seed=st.integers(0, 2**31))
 def test_a_score_depends_on_the_samples_own_tokens_alone(

@@ -53,7 +53,13 @@ def plain_losses(bench: Bench, **changes: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
-@pytest.mark.parametrize("batch_size", [4, 16], ids=["accumulating 1", "accumulating 4"])
+@pytest.mark.parametrize(
+    "batch_size",
+    [
+        pytest.param(4, id="accumulating 1"),
+        pytest.param(16, id="accumulating 4", marks=pytest.mark.slow),
+    ],
+)
 def test_keeping_all_is_plain_training(
     bench: Bench, lora: dict[str, Any] | None, batch_size: int
 ) -> None:
@@ -134,6 +140,7 @@ def test_scores_do_not_depend_on_the_batch_that_a_sample_stands_in(bench: Bench)
     assert one == pytest.approx({row_id: two[row_id] for row_id in one}, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_with_all_positions_they_do(bench: Bench) -> None:
     every = {"batch_size": 12, "max_steps": 1, "output": str(bench.folder / "a")}
     selection = {"method": "uds", "positions": "all"}
@@ -223,6 +230,7 @@ def test_dropout_and_the_global_randomness_are_left_alone_by_scoring(bench: Benc
     np.testing.assert_allclose(bench.losses(), plain_losses(bench, **changes), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_half_precision_trains_and_scores_in_it(bench: Bench) -> None:
     plain = {"max_steps": 2, "output": str(bench.folder / "plain32")}
     bench.train(**plain)
