@@ -6,6 +6,7 @@ once; a command imports what it needs when it is called.
 
 import typer
 
+from flows.commands.audit import audit
 from flows.commands.diff import diff
 from flows.commands.doctor import doctor
 from flows.commands.explain import explain
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (run, runs, show, diff, query, explain, export, serve, stages, gc, doctor):
+for command in (run, runs, show, diff, query, explain, export, serve, audit, stages, gc, doctor):
     app.command(command.__name__)(readable_errors(command))
 app.add_typer(train, name="train")
 

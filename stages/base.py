@@ -48,6 +48,9 @@ class Stage(BaseModel, frozen=True, extra="forbid"):
     decide_only: ClassVar[frozenset[str]] = frozenset()
     # Fields that name a model of the recipe. Scores depend on the engine behind, not on its name.
     model_roles: ClassVar[frozenset[str]] = frozenset()
+    # The score column that says how good a row is, which `winnow audit` measures; "" for none.
+    quality: ClassVar[str] = ""
+    less_is_worse: ClassVar[bool] = True
     # Whether `decide` asks for an index over vectors, so that a run without one ends at its start.
     wants_neighbours: ClassVar[bool] = False
 

@@ -47,6 +47,7 @@ class ConfidenceFilter(Stage, frozen=True):
     version: ClassVar[int] = 1
     accepts: ClassVar[tuple[RowType, ...]] = ("instruction",)
     decide_only: ClassVar[frozenset[str]] = frozenset({"keep"})
+    quality: ClassVar[str] = "confidence"
 
     def decide(self, rows: pl.LazyFrame, ctx: Context) -> pl.LazyFrame:
         return keep_highest(rows, "confidence", self.keep, reason="low_confidence")

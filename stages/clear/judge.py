@@ -35,6 +35,9 @@ class ClearJudge(Judging, Stage, frozen=True):
     version: ClassVar[int] = 1
     accepts: ClassVar[tuple[RowType, ...]] = ("instruction",)
     model_roles: ClassVar[frozenset[str]] = frozenset({"model"})
+    # A row is bad where another answer is better.
+    quality: ClassVar[str] = "p"
+    less_is_worse: ClassVar[bool] = False
 
     def needs(self) -> tuple[Need, ...]:
         return (Need(self.model, self.capabilities(), calls=self.calls_per_pair()),)
