@@ -26,6 +26,7 @@ from flows import steps
 from flows.counts import markdown
 from flows.only_run import StillRunning, only_run
 from flows.progress import Lines
+from pipelines.engines.server_budget import BudgetSpent
 from pipelines.recipe import load_recipe
 from pipelines.runner.curation import Curation
 from pipelines.runner.errors import RunStopped
@@ -96,8 +97,12 @@ def as_tasks(retry_delays_s: Sequence[float] = RETRY_DELAYS_S) -> steps.Caller:
 
 
 def is_stopped(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """Whether it is worth trying again: the engine is at fault, not the recipe or the rows."""
-    return isinstance(state.data, RunStopped)
+    """Whether it is worth trying again: the engine is at fault, not the recipe or the rows.
+
+    A budget that is spent is spent: it is one call's, however often its steps are tried.
+    """
+    problem = state.data
+    return isinstance(problem, RunStopped) and not isinstance(problem.__cause__, BudgetSpent)
 
 
 def artifact_key(recipe: str) -> str:

@@ -4,10 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.engines.server_faults import WrongShape
+from pipelines.engines.server_faults import WrongShape, as_json
 
 # Reasons to end that may well leave no text: cut while it was thinking, a call, a filter.
 _WITHOUT_TEXT = ("length", "tool_calls", "function_call", "content_filter")
+# 0 but for rounding above; far below what any server writes for "impossible" (-9999).
+_LOG_PROB = (-1e30, 0.001)
+
+
+class Miscounted(WrongShape):
+    """It holds another number of choices than were asked for, or numbers them otherwise."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +29,14 @@ def choices_of(body: Mapping[str, Any], count: int) -> list[Mapping[str, Any]]:
     """`count` choices in order of their `index`."""
     found = body.get("choices")
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise WrongShape(f"it holds no choices: {body}")
+        raise WrongShape(f"it holds no choices: {as_json(body)}")
     if len(found) != count:
-        raise WrongShape(f"it holds {len(found)} choices, not {count}")
+        raise Miscounted(f"it holds {len(found)} choices, not {count}")
     indices = [one.get("index") for one in found]
     if indices == [None] * count:  # not every server counts them
         return found
     if sorted(index for index in indices if isinstance(index, int)) != list(range(count)):
-        raise WrongShape(f"its choices are numbered {indices}")
+        raise Miscounted(f"its choices are numbered {as_json(indices)}")
     return sorted(found, key=lambda one: int(one["index"]))
 
 
@@ -64,7 +70,7 @@ def _chat_text(choice: Mapping[str, Any]) -> str:
     thoughts = message.get("reasoning_content") or message.get("reasoning")
     if content is None and (thoughts or choice.get("finish_reason") in _WITHOUT_TEXT):
         return ""
-    raise WrongShape(f"an answer's content is {content!r}")
+    raise WrongShape(f"an answer's content is {as_json(content)}")
 
 
 def top_tokens(choice: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -81,6 +87,15 @@ def top_tokens(choice: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 def _token(one: Any) -> tuple[str, float]:
     token, value = (one.get("token"), one.get("logprob")) if isinstance(one, dict) else (None, None)
-    if not isinstance(token, str) or not isinstance(value, int | float):
-        raise WrongShape(f"a log-probability is {one!r}")
-    return token, float(value)
+    if not isinstance(token, str):
+        raise WrongShape(f"a log-probability is {as_json(one)}")
+    return token, log_prob(value)
+
+
+def log_prob(value: Any) -> float:
+    """A natural-log probability. Raises WrongShape for what can be none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise WrongShape(f"a log-probability is {as_json(value)}")
+    if not _LOG_PROB[0] <= value <= _LOG_PROB[1]:
+        raise WrongShape(f"a log-probability is {value}")
+    return float(value)

@@ -1,8 +1,7 @@
 """Chats through /chat/completions: the server renders them and cuts them into tokens."""
 
-import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -10,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from pipelines.engines.server_answers import Choice, chat_choices, top_tokens
+from pipelines.engines.server_answers import Choice, Miscounted, chat_choices, top_tokens
 from pipelines.engines.server_budget import Tokens, told_tokens
-from pipelines.engines.server_faults import Denied
+from pipelines.engines.server_keeping import COMPLETIONS, Parts
+from pipelines.engines.server_loop import all_of
 from pipelines.engines.server_messages import GOOD_CHAT, bytes_of, messages_of
 from pipelines.engines.server_options import SAMPLES, counted_shares, listed_shares
-from pipelines.engines.server_probing import CHAT, Features, limit_of
-from pipelines.engines.server_requests import Request, Server
+from pipelines.engines.server_probing import ASKS, CHAT, Features, limit_of
+from pipelines.engines.server_request import Request
+from pipelines.engines.server_requests import Server
 from stages.engines import Chat, Completion, Refused, Sampling
 
 T = TypeVar("T")
@@ -38,7 +39,12 @@ class ChatRoute:
         self._features = Features(server)
 
     async def write(
-        self, chat: Chat, sampling: Sampling, key: bytes, prompt_tokens: int | None = None
+        self,
+        chat: Chat,
+        sampling: Sampling,
+        key: bytes,
+        parts: Parts,
+        prompt_tokens: int | None = None,
     ) -> list[Completion] | Refused:
         """`sampling.samples` answers. `prompt_tokens`: how many the chat has, where that is known.
 
@@ -51,30 +57,32 @@ class ChatRoute:
         wanted = 1 if greedy else sampling.samples
         fields = await self._fields(sampling)
         seeded = not greedy and await self._features.takes_seed()
+
+        def body(*sample: int) -> dict[str, Any]:
+            return {**fields, **({"seed": seed_of(sampling.seed, key, *sample)} if seeded else {})}
+
+        answers: list[Completion] | Refused | None = None
         if wanted == 1 or await self._features.takes_n(wanted):
-            if seeded:
-                fields["seed"] = seed_of(sampling.seed, key)
-            answers = await self._answers(messages, fields, wanted, prompt_tokens)
-        else:
-            bodies = [
-                {**fields, **({"seed": seed_of(sampling.seed, key, sample)} if seeded else {})}
-                for sample in range(wanted)
-            ]
-            answers = await self._apart(messages, bodies, prompt_tokens)
+            answers = await self._together(messages, body(), wanted, prompt_tokens)
+        if answers is None:
+            bodies = [body(sample) for sample in range(wanted)]
+            answers = await self._apart(messages, bodies, parts, prompt_tokens)
         if isinstance(answers, Refused):
             return answers
         return answers * (sampling.samples // wanted)
 
-    async def choose(self, chat: Chat, options: Sequence[str]) -> npt.NDArray[np.float32] | Refused:
+    async def choose(
+        self, chat: Chat, options: Sequence[str], parts: Parts
+    ) -> npt.NDArray[np.float32] | Refused:
         """Shares of `options`, which are plain (server_options.plain_options)."""
         messages = messages_of(chat)
         if isinstance(messages, Refused):
             return messages
         top = await self._features.top_logprobs()
         if not top:
-            return await self._counted(messages, options)
+            return await self._counted(messages, options, parts)
         basics = await self._features.basics()
-        limit = 1
+        limit = limit_of(basics)
         fields = {basics.limit: limit, "temperature": 0.0, "logprobs": True, "top_logprobs": top}
         most = await self._most(messages, limit, None)
 
@@ -88,16 +96,10 @@ class ChatRoute:
 
     async def probe(self) -> None:
         """Raises EngineError when a plain chat is not answered."""
-        basics = await self._features.basics()
-        fields = {basics.limit: limit_of(basics)}
-        most = Tokens(basics.tokens, max(fields.values()))
-        request = self._request(GOOD_CHAT, fields, lambda body: chat_choices(body, 1), most)
-        answer = await self._server.attempt(replace(request, counted=False))
-        if isinstance(answer, Denied):
-            raise await self._server.unavailable(answer)
+        await self._features.plain()
 
     async def _counted(
-        self, messages: list[dict[str, Any]], options: Sequence[str]
+        self, messages: list[dict[str, Any]], options: Sequence[str], parts: Parts
     ) -> npt.NDArray[np.float32] | Refused:
         longest = max(len(option.encode()) for option in options)
         sampling = Sampling(
@@ -105,7 +107,7 @@ class ChatRoute:
         )
         noise = hashlib.blake2b(orjson.dumps(messages), digest_size=16).digest()
         chat = [{**one, "tool_calls": _text(one.get("tool_calls"))} for one in messages]
-        answers = await self.write(chat, sampling, noise)
+        answers = await self.write(chat, sampling, noise, parts)
         if isinstance(answers, Refused):
             return answers
         return counted_shares([answer.text for answer in answers], options)
@@ -126,44 +128,71 @@ class ChatRoute:
                 fields["response_format"] = guide
         return fields
 
-    async def _apart(
-        self,
-        messages: list[dict[str, Any]],
-        bodies: Sequence[Mapping[str, Any]],
-        prompt_tokens: int | None,
-    ) -> list[Completion] | Refused:
-        """One request for each body; they count as one answered call."""
-        tasks = [
-            asyncio.ensure_future(self._answers(messages, body, 1, prompt_tokens))
-            for body in bodies
-        ]
-        try:
-            found = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        refused = [one for one in found if isinstance(one, Refused)]
-        if refused:
-            return refused[0]
-        self._server.usage.calls -= len(found) - 1
-        return [answer for one in found if not isinstance(one, Refused) for answer in one]
-
-    async def _answers(
+    async def _together(
         self,
         messages: list[dict[str, Any]],
         fields: Mapping[str, Any],
         count: int,
         prompt_tokens: int | None,
-    ) -> list[Completion] | Refused:
+    ) -> list[Completion] | Refused | None:
+        """All answers of one request; None when the server gives another number of them."""
+        most = await self._most(messages, await self._limit(fields) * count, prompt_tokens)
         body = {**fields, "n": count} if count > 1 else fields
+        tries = min(ASKS, self._server.config.max_tries)
+        misses = 0
+
+        def read(answer: Mapping[str, Any]) -> list[Completion] | None:
+            nonlocal misses
+            try:
+                return self._completions(chat_choices(answer, count), answer)
+            except Miscounted:
+                misses += 1
+                if count > 1 and misses == tries:
+                    return None
+                raise
+
+        request = self._request(messages, body, read, most)
+        answers = await self._server.ask(replace(request, is_call=False))
+        if isinstance(answers, list):
+            self._server.usage.calls += 1
+        if count > 1 and not isinstance(answers, Refused):
+            self._features.gave_n(count, whole=answers is not None)
+        return answers
+
+    async def _apart(
+        self,
+        messages: list[dict[str, Any]],
+        bodies: Sequence[Mapping[str, Any]],
+        parts: Parts,
+        prompt_tokens: int | None,
+    ) -> list[Completion] | Refused:
+        """One request for each body; they count as one answered call."""
+        asked: list[int] = []
+
+        async def one(sample: int) -> list[Completion] | Refused:
+            asked.append(sample)
+            fields = bodies[sample]
+            most = await self._most(messages, await self._limit(fields), prompt_tokens)
+
+            def read(answer: Mapping[str, Any]) -> list[Completion]:
+                return self._completions(chat_choices(answer, 1), answer)
+
+            request = self._request(messages, fields, read, most)
+            return await self._server.ask(replace(request, is_call=False))
+
+        def part(sample: int) -> Callable[[], Awaitable[list[Completion] | Refused]]:
+            return lambda: parts.answer(sample, lambda: one(sample), COMPLETIONS)
+
+        found = await all_of([part(sample) for sample in range(len(bodies))])
+        refused = [answer for answer in found if isinstance(answer, Refused)]
+        if refused:
+            return refused[0]
+        self._server.usage.calls += bool(asked)
+        return [answer for one in found if not isinstance(one, Refused) for answer in one]
+
+    async def _limit(self, fields: Mapping[str, Any]) -> int:
         basics = await self._features.basics()
-        most = await self._most(messages, fields[basics.limit] * count, prompt_tokens)
-
-        def read(answer: Mapping[str, Any]) -> list[Completion]:
-            return self._completions(chat_choices(answer, count), answer)
-
-        return await self._server.ask(self._request(messages, body, read, most))
+        return int(fields[basics.limit])
 
     def _completions(self, choices: list[Choice], body: Mapping[str, Any]) -> list[Completion]:
         """With each one's tokens: the server's count, shared out evenly where it is of several."""

@@ -15,7 +15,7 @@ from pipelines.engines.local_config import Model
 from pipelines.engines.sources import JSON, source_of, tokenizer_identity
 
 
-class Price(BaseModel, frozen=True, extra="forbid"):
+class Price(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What a million tokens cost, in any one currency."""
 
     prompt_per_million: float = Field(ge=0)
@@ -25,7 +25,7 @@ class Price(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-class Budget(BaseModel, frozen=True, extra="forbid"):
+class Budget(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What one call of `winnow run` may spend on this model. It then stops, and resumes."""
 
     max_requests: int | None = Field(default=None, ge=1, description="Sent, tries included.")
@@ -47,7 +47,10 @@ class _ServedModel(Model, frozen=True):
     )
     concurrency: int = Field(default=32, ge=1, description="Requests in flight at most.")
     timeout_s: float = Field(
-        default=120.0, gt=0, description="Of one try, from sending to the answer's last byte."
+        default=120.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Of one try, from sending to the answer's last byte.",
     )
     max_tries: int = Field(
         default=8,
@@ -73,12 +76,17 @@ class _ServedModel(Model, frozen=True):
     @field_validator("base_url")
     @classmethod
     def _an_address(cls, url: str) -> str:
+        if any(char.isspace() or not char.isprintable() for char in url):
+            raise ValueError("holds a space or a character that no address has")
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("is no http(s) address, such as http://localhost:8000/v1")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("holds more than an address: the key belongs into api_key_env")
-        return url.rstrip("/")
+        if parts.port == 0:  # one that is no number or too large raises ValueError
+            raise ValueError("names port 0, which no server has")
+        # One server has one name: scores are kept by it.
+        return parts._replace(netloc=parts.netloc.lower()).geturl().rstrip("/")
 
     @model_validator(mode="after")
     def _priced(self) -> Self:

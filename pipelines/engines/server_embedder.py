@@ -1,17 +1,19 @@
 """Embedders behind any OpenAI-compatible server's /v1/embeddings."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pipelines.engines.kept_answers import Answers, Forgetful
-from pipelines.engines.server_budget import Tokens
+from pipelines.engines.server_budget import Spent, Tokens
 from pipelines.engines.server_config import OpenAiEmbedder
-from pipelines.engines.server_faults import WrongShape
-from pipelines.engines.server_keeping import Form, answered, question
-from pipelines.engines.server_requests import Request, Server
+from pipelines.engines.server_faults import WrongShape, as_json
+from pipelines.engines.server_keeping import Form, question
+from pipelines.engines.server_request import Request
+from pipelines.engines.server_requests import Server
 from stages.engines import Engine, EngineError, Refused, Vectors
 
 EMBEDDINGS = "/embeddings"
@@ -19,9 +21,27 @@ _GOOD_TEXT = "yes"
 # Tokens that a tokenizer puts around each text.
 _AROUND = 8
 
-VECTORS = Form[Vectors](
-    "vectors", lambda found: found.tolist(), lambda kept: np.asarray(kept, dtype=np.float32)
+VECTOR = Form[Vectors](
+    "vector", lambda found: found.tolist(), lambda kept: np.asarray(kept, dtype=np.float32)
 )
+
+
+class _Dimension:
+    """That of all vectors of a server. Shared by the engines that `keeping` gives."""
+
+    def __init__(self, base_url: str, size: int | None) -> None:
+        self.size = size
+        self._base_url = base_url
+
+    def check(self, size: int) -> None:
+        """Raises EngineError: no row is at fault, and scores of both sizes cannot be stored."""
+        if self.size is None:
+            self.size = size
+        if size != self.size:
+            raise EngineError(
+                f"{self._base_url} gives a vector of {size} dimensions after such of {self.size}: "
+                "cosines between them mean nothing. Does another model answer there now?"
+            )
 
 
 class RequestRefused(ValueError):
@@ -41,9 +61,18 @@ class ServerEmbedder:
         self._config = config
         self._answers: Answers = Forgetful()
         self._known = [config.known_as or [config.base_url, config.model], config.dimensions]
-        self._dimension: int | None = config.dimensions
+        self._dimension = _Dimension(config.base_url, config.dimensions)
         self.usage = self._server.usage
         self.notes = self._server.notes
+
+    @property
+    def spent(self) -> Spent:
+        """Of its budget."""
+        return self._server.ledger.spent
+
+    def go_on_from(self, spent: Spent) -> None:
+        """That much was spent before this engine was opened."""
+        self._server.ledger.go_on_from(spent)
 
     def keeping(self, answers: Answers) -> Engine:
         """The same engine, that asks `answers` first and keeps there what it is told."""
@@ -56,31 +85,33 @@ class ServerEmbedder:
 
         Raises RequestRefused for texts that the server does not take, such as one that is too long.
         """
+        questions = [question(VECTOR.kind, self._known, text) for text in texts]
+        known = [self._answers.recall(asked) for asked in questions]
+        found = {at: VECTOR.read(kept) for at, kept in enumerate(known) if kept is not None}
+        for vector in found.values():
+            self._dimension.check(len(vector))
+        missing = [at for at in range(len(texts)) if at not in found]
         size = self._config.batch_size
-        batches = [texts[start : start + size] for start in range(0, len(texts), size)]
-        questions = [question(VECTORS.kind, self._known, list(batch)) for batch in batches]
+        batches = [missing[start : start + size] for start in range(0, len(missing), size)]
 
-        def ask(batch: Sequence[str]) -> Callable[[], Awaitable[Vectors | Refused]]:
-            return lambda: self._server.ask(self._request(batch))
+        async def ask(batch: Sequence[int]) -> Vectors | Refused:
+            """Each vector is kept by its text: others may stand beside it the next time."""
+            answer = await self._server.ask(self._request([texts[at] for at in batch]))
+            if not isinstance(answer, Refused):
+                self._dimension.check(answer.shape[1])
+                for at, vector in zip(batch, answer, strict=True):
+                    self._answers.keep(questions[at], VECTOR.write(vector))
+            return answer
 
-        asks = [ask(batch) for batch in batches]
-        found = answered(self._server, self._answers, questions, asks, VECTORS)
-        refused = [one.reason for one in found if isinstance(one, Refused)]
-        if refused:
-            raise RequestRefused(refused[0])
-        return self._joined([one for one in found if not isinstance(one, Refused)])
-
-    def _joined(self, parts: Sequence[Vectors]) -> Vectors:
-        if not parts:
-            return np.zeros((0, self._dimension or 0), dtype=np.float32)
-        dimensions = {part.shape[1] for part in parts} | {self._dimension or parts[0].shape[1]}
-        if len(dimensions) > 1:
-            raise EngineError(
-                f"{self._config.base_url} gives vectors of {sorted(dimensions)} dimensions: their "
-                "cosines mean nothing"
-            )
-        (self._dimension,) = dimensions
-        return np.concatenate(parts)
+        for batch, answer in zip(
+            batches, self._server.together([partial(ask, batch) for batch in batches]), strict=True
+        ):
+            if isinstance(answer, Refused):
+                raise RequestRefused(answer.reason)
+            found.update(zip(batch, answer, strict=True))
+        if not found:
+            return np.zeros((0, self._dimension.size or 0), dtype=np.float32)
+        return np.stack([found[at] for at in range(len(texts))])
 
     def _request(self, texts: Sequence[str], counted: bool = True) -> Request[Vectors]:
         body: dict[str, Any] = {
@@ -114,12 +145,12 @@ def _unit_vectors(body: Mapping[str, Any], count: int) -> Vectors:
     """float32 (count, dimension), in order of `index`. Raises WrongShape."""
     data = body.get("data")
     if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
-        raise WrongShape(f"it holds no data: {body}")
+        raise WrongShape(f"it holds no data: {as_json(body)}")
     if len(data) != count:
         raise WrongShape(f"it holds {len(data)} vectors, not {count}")
     indices = [one.get("index") for one in data]
     if sorted(index for index in indices if isinstance(index, int)) != list(range(count)):
-        raise WrongShape(f"its vectors are numbered {indices}")
+        raise WrongShape(f"its vectors are numbered {as_json(indices)}")
     ordered = sorted(data, key=lambda one: int(one["index"]))
     try:
         vectors = np.asarray([one.get("embedding") for one in ordered], dtype=np.float64)

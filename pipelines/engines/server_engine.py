@@ -6,6 +6,7 @@ With the model's tokenizer, a server that takes tokens as vLLM does is asked in 
 
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipelines.engines.chat_tokens import ChatTokens
 from pipelines.engines.errors import ModelUnavailable
 from pipelines.engines.first_tokens import first_tokens
 from pipelines.engines.kept_answers import Answers, Forgetful
+from pipelines.engines.server_budget import Spent
 from pipelines.engines.server_chats import ChatRoute
 from pipelines.engines.server_config import OpenAiModel
 from pipelines.engines.server_keeping import (
@@ -23,6 +25,7 @@ from pipelines.engines.server_keeping import (
     LOG_PROBS,
     SHARES,
     Form,
+    Parts,
     answered,
     question,
 )
@@ -47,11 +50,11 @@ class ServerEngine:
         self._server = Server(config)
         try:
             self._chat_tokens = open_chat_tokens(config, self._server)
-            self._tokens = _token_route(self._server, self._chat_tokens)
+            self._chats = ChatRoute(self._server)
+            self._tokens = _token_route(self._server, self._chat_tokens, self._chats)
         except BaseException:
             self._server.close()
             raise
-        self._chats = ChatRoute(self._server)
         self._answers: Answers = Forgetful()
         self._known = [
             config.known_as or [config.base_url, config.model],
@@ -60,6 +63,15 @@ class ServerEngine:
         self.usage = self._server.usage
         self.notes = self._server.notes
         self._claim()
+
+    @property
+    def spent(self) -> Spent:
+        """Of its budget."""
+        return self._server.ledger.spent
+
+    def go_on_from(self, spent: Spent) -> None:
+        """That much was spent before this engine was opened."""
+        self._server.ledger.go_on_from(spent)
 
     def _claim(self) -> None:
         """Set on the instance: without a tokenizer the engine must not claim the capability."""
@@ -85,13 +97,13 @@ class ServerEngine:
             raise ValueError(f"{len(chats)} chats came with {len(keys)} keys")
         prompts = self._prompts(chats, room=sampling.max_tokens)
 
-        async def one(at: int) -> list[Completion] | Refused:
+        async def one(at: int, parts: Parts) -> list[Completion] | Refused:
             prompt = prompts[at]
             if isinstance(prompt, Refused):
                 return prompt
             if prompt is None or self._tokens is None or not await self._tokens.is_open():
                 known = None if prompt is None else len(prompt)
-                return await self._chats.write(chats[at], sampling, keys[at], known)
+                return await self._chats.write(chats[at], sampling, keys[at], parts, known)
             return await self._tokens.write(prompt, sampling, keys[at])
 
         asked = [[chat, sampling, key] for chat, key in zip(chats, keys, strict=True)]
@@ -106,12 +118,12 @@ class ServerEngine:
         prompts = self._prompts(chats, room=1)
         firsts = first_tokens(self._chat_tokens, options) if self._chat_tokens else []
 
-        async def one(at: int) -> Shares | Refused:
+        async def one(at: int, parts: Parts) -> Shares | Refused:
             prompt = prompts[at]
             if isinstance(prompt, Refused):
                 return prompt
             if prompt is None or self._tokens is None or not await self._tokens.is_open():
-                return await self._chats.choose(chats[at], plain)
+                return await self._chats.choose(chats[at], plain, parts)
             return await self._tokens.choose(prompt, firsts)
 
         return self._answered([[chat, plain] for chat in chats], one, SHARES)
@@ -122,7 +134,7 @@ class ServerEngine:
         assert tokens is not None, "log_probs was claimed without a tokenizer"
         answers = tokens.chat_tokens.answers(chats, max_tokens)
 
-        async def one(at: int) -> AnswerLogProbs | Refused:
+        async def one(at: int, parts: Parts) -> AnswerLogProbs | Refused:
             answer = answers[at]
             if isinstance(answer, Refused):
                 return answer
@@ -148,15 +160,12 @@ class ServerEngine:
     def _answered(
         self,
         asked: Sequence[Any],
-        one: Callable[[int], Awaitable[T | Refused]],
+        one: Callable[[int, Parts], Awaitable[T | Refused]],
         form: Form[T],
     ) -> list[T | Refused]:
         questions = [question(form.kind, self._known, parts) for parts in asked]
 
-        def ask(at: int) -> Callable[[], Awaitable[T | Refused]]:
-            return lambda: one(at)
-
-        asks = [ask(at) for at in range(len(asked))]
+        asks = [partial(one, at) for at in range(len(asked))]
         return answered(self._server, self._answers, questions, asks, form)
 
     def probe(self) -> None:
@@ -168,5 +177,7 @@ class ServerEngine:
         self._server.close()
 
 
-def _token_route(server: Server, chat_tokens: ChatTokens | None) -> TokenRoute | None:
-    return None if chat_tokens is None else TokenRoute(server, chat_tokens)
+def _token_route(
+    server: Server, chat_tokens: ChatTokens | None, chats: ChatRoute
+) -> TokenRoute | None:
+    return None if chat_tokens is None else TokenRoute(server, chat_tokens, chats.probe)

@@ -12,6 +12,7 @@ import orjson
 _SHOWN = 500  # characters of a server's complaint
 _QUOTA = "insufficient_quota"  # a 429 that money alone can end
 _PASSING = (408, 409, 425, 429)
+_LASTING = (501, 505)  # what a server has not got today it has not got in a minute
 
 
 class WrongShape(ValueError):
@@ -41,7 +42,7 @@ class Denied:
 
 def passes(status: int, code: str | None) -> bool:
     """Whether a request that got this HTTP status may be answered later."""
-    return code != _QUOTA and (status in _PASSING or status >= 500)
+    return code != _QUOTA and (status in _PASSING or status >= 500) and status not in _LASTING
 
 
 def is_unpaid(status: int, code: str | None) -> bool:
@@ -68,6 +69,11 @@ def shortened(text: str) -> str:
     """As much of a text from a server as a message can hold; to be redacted before."""
     flat = " ".join(text.split())
     return flat if len(flat) <= _SHOWN else f"{flat[:_SHOWN]} ..."
+
+
+def as_json(value: Any) -> str:
+    """What a server sent, in a spelling that is looked through for keys."""
+    return orjson.dumps(value).decode()
 
 
 def _text(content: bytes) -> str:
@@ -101,8 +107,13 @@ def json_object(content: bytes) -> dict[str, Any]:
     """Raises WrongShape for anything else."""
     try:
         body = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        raise WrongShape(f"it is no JSON: {_text(content)[:_SHOWN]!r}") from None
+    except orjson.JSONDecodeError as error:
+        words = f"it is no JSON: {_text(content)}"
+        if "surrogate" in error.msg:  # a model's answer may be cut in the middle of an emoji
+            words = (
+                f"it holds half a character (a lone surrogate), which no text has: {_text(content)}"
+            )
+        raise WrongShape(words) from None
     if not isinstance(body, dict):
-        raise WrongShape(f"it is no JSON object: {_text(content)[:_SHOWN]!r}")
+        raise WrongShape(f"it is no JSON object: {_text(content)}")
     return body

@@ -50,11 +50,37 @@ def question(*parts: Any) -> str:
     return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
+class Parts:
+    """A place for the answers to a row that is asked in several requests, each kept by itself.
+
+    A row of twenty samples may take more than a small budget has.
+    """
+
+    def __init__(self, answers: Answers, question: str) -> None:
+        self._answers = answers
+        self._question = question
+        self.are_kept = False
+
+    async def answer(
+        self, number: int, ask: Callable[[], Awaitable[T | Refused]], form: Form[T]
+    ) -> T | Refused:
+        """That of this part: the one that is kept, or what `ask` gives, which is then kept."""
+        self.are_kept = True
+        asked = f"{self._question}-{number}"
+        known = self._answers.recall(asked)
+        if known is not None:
+            return form.read(known)
+        found = await ask()
+        if not isinstance(found, Refused):
+            self._answers.keep(asked, form.write(found))
+        return found
+
+
 def answered(
     server: Server,
     answers: Answers,
     questions: Sequence[str],
-    asks: Sequence[Callable[[], Awaitable[T | Refused]]],
+    asks: Sequence[Callable[[Parts], Awaitable[T | Refused]]],
     form: Form[T],
 ) -> list[T | Refused]:
     """Each question's answer: the one that is kept, or what `ask` gives, which is then kept.
@@ -65,8 +91,9 @@ def answered(
     kept = [answers.recall(question) for question in questions]
 
     async def keeping(at: int) -> T | Refused:
-        found = await asks[at]()
-        if not isinstance(found, Refused):
+        parts = Parts(answers, questions[at])
+        found = await asks[at](parts)
+        if not isinstance(found, Refused) and not parts.are_kept:
             answers.keep(questions[at], form.write(found))
         return found
 

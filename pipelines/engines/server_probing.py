@@ -1,30 +1,35 @@
 """What a server can, found out once, each feature when it is first needed.
 
 A feature is missing when the server refuses a small request that asks for it, or answers without
-it three times. Faults on the way are tried again as always and never count as missing.
+it three times. Faults on the way are tried again as always; a server that fails on such a request
+counts as one without the feature only when it answers a plain one each time (Server.find_out).
 """
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from pipelines.engines.server_answers import chat_choices, choices_of, top_tokens
+from pipelines.engines.server_answers import Miscounted, chat_choices, choices_of, top_tokens
 from pipelines.engines.server_budget import Tokens, told_tokens
 from pipelines.engines.server_faults import Denied, WrongShape
 from pipelines.engines.server_messages import GOOD_CHAT
-from pipelines.engines.server_requests import Request, Server
+from pipelines.engines.server_request import Request
+from pipelines.engines.server_requests import Server
 
 T = TypeVar("T")
 K = TypeVar("K")
 
 CHAT = "/chat/completions"
 # A server in trouble may answer with a wrong number of choices; not three times over.
-_ASKS = 3
+ASKS = 3
 # Models that think first refuse a limit that leaves no room for it.
 _THINKING_TOKENS = 512
 _PLAIN_TOKENS = 16
+# From then on all rows are asked for each of their answers.
+_SHORT_IN_A_ROW = 3
 # Templates add up to some 100 tokens of their own; this is held for a first request.
 _FIRST_REQUEST = 256
 _TOP = (20, 5)  # OpenAI's limit, and that of others
@@ -63,6 +68,7 @@ class Features:
         self._basics = Once[None, Basics](self._ask_basics)
         self._seed = Once[None, bool](self._ask_seed)
         self._native = Once[int, bool](self._ask_native)
+        self._short: Counter[int] = Counter()  # rows in a row without as many answers
         self._top = Once[None, int](self._ask_top)
         self._format = Once[str, Mapping[str, Any] | None](self._ask_format)
 
@@ -75,7 +81,18 @@ class Features:
 
     async def takes_n(self, samples: int) -> bool:
         """Whether one request can ask for that many answers."""
-        return await self._native.get(samples)
+        return self._short[samples] < _SHORT_IN_A_ROW and await self._native.get(samples)
+
+    def gave_n(self, samples: int, *, whole: bool) -> None:
+        """Whether a row's request for so many answers gave as many.
+
+        A server may give them to the small request that tried it, and not to those of rows.
+        """
+        self._short[samples] = 0 if whole else self._short[samples] + 1
+        if not whole:
+            self._note(
+                f"gave another number of answers than {samples} to a request: it is asked for each"
+            )
 
     async def top_logprobs(self) -> int:
         """How many of the most probable first tokens it lists; 0: none."""
@@ -92,11 +109,13 @@ class Features:
             ("max_completion_tokens", _THINKING_TOKENS),
         ):
             body = {"model": self._model, "messages": GOOD_CHAT, name: tokens}
-            told = await self._tried(body, lambda answer: (chat_choices(answer, 1), answer)[1])
+            told = await self._server.attempt(self._request(body, _whole))
             if not isinstance(told, Denied):
                 counts = told_tokens(told)
                 return Basics(name, counts.prompt if counts else _FIRST_REQUEST)
             first = first or told
+            if told.status not in (400, 422):  # it is not the parameter's name
+                break
         assert first is not None, "nothing was asked"  # both names were tried
         raise await self._server.unavailable(first)
 
@@ -110,11 +129,11 @@ class Features:
     async def _ask_native(self, samples: int) -> bool:
         basics = await self.basics()
         fields = {basics.limit: limit_of(basics), "n": samples, "temperature": 1.0}
-        for _ in range(_ASKS):
-            found = await self._tried(self._body(fields), _number_of_choices)
+        for _ in range(ASKS):
+            found = await self._tried(self._body(fields), lambda body: _holds(body, samples))
             if isinstance(found, Denied):
                 break
-            if found == samples:
+            if found:
                 return True
         self._note(f"gives no {samples} answers to one request: each is a request of its own")
         return False
@@ -124,7 +143,7 @@ class Features:
         for top in _TOP:
             fields = {basics.limit: limit_of(basics), "temperature": 0.0}
             fields |= {"logprobs": True, "top_logprobs": top}
-            for _ask in range(_ASKS):
+            for _ask in range(ASKS):
                 found = await self._tried(self._body(fields), _lists_tokens)
                 if isinstance(found, Denied):
                     break
@@ -153,9 +172,20 @@ class Features:
     async def _tried(
         self, body: Mapping[str, Any], read: Callable[[dict[str, Any]], T]
     ) -> T | Denied:
+        return await self._server.find_out(self._request(body, read), self.plain)
+
+    async def plain(self) -> None:
+        """Raises EngineError when a plain chat is not answered."""
+        basics = await self.basics()
+        body = self._body({basics.limit: limit_of(basics)})
+        answer = await self._server.attempt(self._request(body, _whole))
+        if isinstance(answer, Denied):
+            raise await self._server.unavailable(answer)
+
+    def _request(self, body: Mapping[str, Any], read: Callable[[dict[str, Any]], T]) -> Request[T]:
         limit = body.get("max_tokens") or body.get("max_completion_tokens") or 0
         most = Tokens(_FIRST_REQUEST, limit * body.get("n", 1))
-        return await self._server.attempt(Request(CHAT, body, read, most, {}, counted=False))
+        return Request(CHAT, body, read, most, {}, counted=False)
 
     def _body(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         return {"model": self._model, "messages": GOOD_CHAT, **fields}
@@ -175,11 +205,19 @@ def limit_of(basics: Basics) -> int:
     return 1 if basics.limit == "max_tokens" else _THINKING_TOKENS
 
 
-def _number_of_choices(body: Mapping[str, Any]) -> int:
-    found = body.get("choices")
-    if not isinstance(found, list):
-        raise WrongShape(f"it holds no choices: {body}")
-    return len(found)
+def _whole(body: dict[str, Any]) -> dict[str, Any]:
+    """The answer as it came, when it holds one choice."""
+    chat_choices(body, 1)
+    return body
+
+
+def _holds(body: Mapping[str, Any], samples: int) -> bool:
+    """Whether so many choices are there, as they are read later; a fault shows in the next ask."""
+    try:
+        chat_choices(body, samples)
+    except Miscounted:
+        return False
+    return True
 
 
 def _lists_tokens(body: Mapping[str, Any]) -> bool:

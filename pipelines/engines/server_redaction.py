@@ -1,9 +1,9 @@
 """Keeps a server's key out of everything that is printed, logged or stored."""
 
-import json
+import html
 import logging
 import os
-from urllib.parse import quote
+import re
 
 from pipelines.engines.errors import ModelUnavailable
 
@@ -42,18 +42,16 @@ def key_of(api_key_env: str | None) -> str | None:
 
 
 class Redactor:
-    """Replaces a key by ***, in the spellings that JSON and URLs give it."""
+    """Replaces a key by ***, however it is spelled."""
 
     def __init__(self, key: str | None) -> None:
-        self.__spellings = _spellings(key) if key else ()
+        self.__spellings = _spellings(key) if key else None
         self.__is_secret = key is not None and len(key) >= _SECRET
         self.__filter = _Filter(self) if key else None
 
     def message(self, text: str) -> str:
         """A text for the user, such as a server's complaint, without the key."""
-        for spelling in self.__spellings:
-            text = text.replace(spelling, HIDDEN)
-        return text
+        return text if self.__spellings is None else self.__spellings.sub(HIDDEN, text)
 
     def answer(self, text: str) -> str:
         """A text that the model wrote, without the key, unless that is just a word."""
@@ -82,6 +80,14 @@ class _Filter(logging.Filter):
         return True
 
 
-def _spellings(key: str) -> tuple[str, ...]:
-    found = {key, json.dumps(key)[1:-1], quote(key, safe="")}
-    return tuple(sorted(found, key=len, reverse=True))
+def _spellings(key: str) -> re.Pattern[str]:
+    """The key as it stands, and as JSON, URLs, HTML and Python's repr write its signs."""
+    return re.compile("".join(map(_spellings_of_one, key)))
+
+
+def _spellings_of_one(sign: str) -> str:
+    if sign.isalnum():
+        return sign
+    code, plain = ord(sign), re.escape(sign)
+    entities = rf"&#0*{code};|&#x0*{code:x};|{re.escape(html.escape(sign))}"
+    return rf"(?:\\*{plain}|(?i:\\+u{code:04x}|%{code:02x}|{entities}))"

@@ -8,20 +8,19 @@ its try. One that waits for its next try holds neither slot nor budget.
 
 import asyncio
 import contextlib
-import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import httpx2
-import openai
 import orjson
 import tenacity
 
 from pipelines.engines.errors import ModelUnavailable
-from pipelines.engines.server_advice import advice
+from pipelines.engines.server_advice import advice, refuses_now
 from pipelines.engines.server_budget import Ledger, Tokens, told_tokens
-from pipelines.engines.server_client import client_of
+from pipelines.engines.server_client import client_of, sent_to
 from pipelines.engines.server_config import OpenAiEmbedder, OpenAiModel
 from pipelines.engines.server_faults import (
     Denied,
@@ -34,57 +33,27 @@ from pipelines.engines.server_faults import (
     shortened,
     wait_of,
 )
-from pipelines.engines.server_loop import LoopThread
+from pipelines.engines.server_loop import LoopThread, go_on, pause
 from pipelines.engines.server_redaction import Redactor, key_of
+from pipelines.engines.server_request import Request
+from pipelines.engines.server_waits import last_outcome, wait_before_next
 from stages.engines import EngineError, Refused, Usage
 
 T = TypeVar("T")
 
-_FIRST_WAIT_S = 0.5
-_LONGEST_WAIT_S = 60.0
 # One fault in five is a request in a hundred that fails this often; a server that is down always.
 _TRIES_BEFORE_WORD = 3
 # Who asks to be left alone for longer than this (a day's quota) is asked again by the next run.
 _PATIENCE_S = 600.0
-# Fields that differ from row to row; the others make the shape of a request.
-_OF_ROWS = frozenset({"messages", "prompt", "input", "seed", "logprob_token_ids"})
-
-
-@dataclass(frozen=True)
-class Request(Generic[T]):
-    """What is asked, and what to make of the answer.
-
-    body      None: it is a GET
-    read      from the answer's JSON object; raises WrongShape, and the request is tried again
-    most      the tokens that a try can take at most
-    good      fields that turn the body into a request that is known to be good
-    counted   a row's request counts in `usage`, one that finds something out does not
-    writes    what the server writes is an answer. Where only probabilities are asked for, it must
-              still write a token; that is paid for, but no part of `usage.completion_tokens`
-    """
-
-    path: str
-    body: Mapping[str, Any] | None
-    read: Callable[[dict[str, Any]], T]
-    most: Tokens
-    good: Mapping[str, Any]
-    counted: bool = True
-    writes: bool = True
-
-    def shape(self) -> bytes:
-        """What this request has in common with those of other rows."""
-        body = self.body or {}
-        fields = {name: value for name, value in body.items() if name not in _OF_ROWS}
-        texts = body.get("input")
-        return orjson.dumps([self.path, len(texts or ()), fields], option=orjson.OPT_SORT_KEYS)
-
-    def known_good(self) -> "Request[None]":
-        """The same parameters with a plain content."""
-        body = self.body or {}
-        fields = {name: value for name, value in self.good.items() if name in body}
-        return Request(
-            self.path, {**body, **fields}, lambda answer: None, self.most, {}, counted=False
-        )
+# What a server says of a request's content, and what it says of a feature that it has not got.
+_OF_CONTENT = (400, 413, 422)
+_OF_FEATURES = (400, 422, 501)
+# So many refusals in a row may be the rows, or a server that refuses everything from now on.
+_REFUSALS_IN_A_ROW = 3
+# How often a feature is asked for, with a plain request between, and how often each time.
+_ASKS_FOR_FEATURE = 3
+_TRIES_FOR_FEATURE = 3
+_MANY = 10**6
 
 
 class Server:
@@ -101,14 +70,15 @@ class Server:
         self.usage = Usage()
         self.notes: list[str] = []
         self.redactor = Redactor(key)
-        self.redactor.watch_logs()
         self.ledger = Ledger(config.budget, config.price)
         self._sound: set[bytes] = set()
+        self._refusals: Counter[bytes] = Counter()  # in a row, by shape
         self._judging = asyncio.Lock()
         self._slots = asyncio.Semaphore(config.concurrency)
         self._client = client_of(config, key)
         loop = LoopThread(f"requests to {config.base_url}")
         self.together, self._close = loop.together, loop.close
+        self.redactor.watch_logs()
 
     def close(self) -> None:
         """What is in flight is dropped, and who waits for it gets an EngineError."""
@@ -122,24 +92,38 @@ class Server:
     async def ask(self, request: Request[T]) -> T | Refused:
         """The answer, or Refused when it is this request that the server does not answer.
 
-        Raises EngineError when all tries failed, BudgetSpent, and ModelUnavailable when the server
-        refuses the same request with a plain content as well.
+        Raises BudgetSpent, EngineError when all tries failed or the server refuses everything from
+        now on, and ModelUnavailable when it has never answered such a request, plain or not.
         """
         answer = await self._tried(request)
         shape = request.shape()
         if isinstance(answer, Fault):
             return await self._failing(request, answer)
         if not isinstance(answer, Denied):
-            self._sound.add(shape)
+            self._is_sound(shape)
             return answer
         async with self._judging:
-            # 403 may mean this prompt or a key that was withdrawn meanwhile: that is found out.
-            if shape not in self._sound or answer.status == 403:
+            self._refusals[shape] += 1
+            if self._may_refuse_all(shape, answer):
                 plain = await self.attempt(request.known_good())
                 if isinstance(plain, Denied):
+                    if shape in self._sound:
+                        raise refuses_now(self.config, plain)
                     raise await self.unavailable(plain)
-                self._sound.add(shape)
+                self._is_sound(shape)
         return Refused(f"the server refuses this request ({answer.status}): {answer.message}")
+
+    def _is_sound(self, shape: bytes) -> None:
+        self._sound.add(shape)
+        self._refusals.pop(shape, None)
+
+    def _may_refuse_all(self, shape: bytes, denied: Denied) -> bool:
+        """What is not said of a content (404, 403, a redirect) may hold for all from now on."""
+        return (
+            shape not in self._sound
+            or denied.status not in _OF_CONTENT
+            or self._refusals[shape] >= _REFUSALS_IN_A_ROW
+        )
 
     async def _failing(self, request: Request[T], fault: Fault) -> Refused:
         """The request failed at every try: is it the server, which then stops the run, or the row?
@@ -172,59 +156,72 @@ class Server:
             raise self._gone(outcome)
         return outcome
 
-    async def _tried(self, request: Request[T]) -> T | Fault | Denied:
-        """What the last try gave."""
+    async def find_out(
+        self, request: Request[T], plain: Callable[[], Awaitable[None]]
+    ) -> T | Denied:
+        """Whether the server has the feature that `request` asks for: the answer, or Denied.
+
+        What a server answers when it is in trouble (404 from a proxy, 500) is what others answer to
+        a feature that they have not got. So it counts only when `plain`, a request without the
+        feature, is answered each time; it raises EngineError when the server is at fault.
+        """
+        denied = Denied(0, "")
+        for _ in range(_ASKS_FOR_FEATURE):
+            found = await self._tried(request, _TRIES_FOR_FEATURE)
+            if isinstance(found, Fault):
+                if not found.answered:
+                    raise self._gone(found)
+                denied = Denied(500, found.message)
+            elif not isinstance(found, Denied) or found.status in _OF_FEATURES:
+                return found
+            else:
+                denied = found
+            await plain()
+        return denied
+
+    async def _tried(
+        self, request: Request[T], tries_if_answered: int = _MANY
+    ) -> T | Fault | Denied:
+        """What the last try gave. `tries_if_answered`: of a server that is there and fails."""
+
+        def is_last(state: tenacity.RetryCallState) -> bool:
+            tries = tries_if_answered if last_outcome(state).answered else _MANY
+            return state.attempt_number >= min(tries, self.config.max_tries)
+
         retrying = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(self.config.max_tries),
+            stop=is_last,
             retry=tenacity.retry_if_result(lambda outcome: isinstance(outcome, Fault)),
-            wait=_wait,
+            wait=wait_before_next,
             before_sleep=lambda state: self._retried(state, request.counted),
-            retry_error_callback=_last_outcome,
-            sleep=asyncio.sleep,
+            retry_error_callback=last_outcome,
+            sleep=pause,
         )
         outcome: T | Fault | Denied = await retrying(self._try, request)
         if isinstance(outcome, Denied) and outcome.status in (401, 402):
             raise await self.unavailable(outcome)
-        if request.counted and not isinstance(outcome, Fault | Denied):
+        if request.counted and request.is_call and not isinstance(outcome, Fault | Denied):
             self.usage.calls += 1
         return outcome
 
     async def _try(self, request: Request[T]) -> T | Fault | Denied:
         content = None if request.body is None else orjson.dumps(request.body)
         await self.ledger.reserve(request.most)
-        sent, told = False, None
+        sent, told, of_use = False, None, False
         try:
             async with self._slots:
+                go_on()
                 sent = True
-                response = await self._sent(request.path, content)
+                response = await sent_to(self._client, request.path, content, self.config.timeout_s)
             if isinstance(response, Fault):
-                return response
+                return replace(response, message=self._words(response.message))
             judged = self._judged(response, request)
             told = judged[1]
+            of_use = request.counted and not isinstance(judged[0], Fault | Denied)
         finally:
-            self.ledger.settle(request.most, told, sent)
-        if told is not None and request.counted:
-            self._count(told, request.writes)
+            self.ledger.settle(request.most, told, sent, of_use=of_use)
+        if told is not None:
+            self._count(told, request)
         return judged[0]
-
-    async def _sent(self, path: str, content: bytes | None) -> httpx2.Response | Fault:
-        """One request over the wire, whatever its status.
-
-        Holds on to no exception: the library's carry the request's headers.
-        """
-        try:
-            async with asyncio.timeout(self.config.timeout_s):
-                if content is None:
-                    return await self._client.get(path, cast_to=httpx2.Response)
-                return await self._client.post(path, cast_to=httpx2.Response, content=content)
-        except openai.APIStatusError as error:
-            return error.response
-        except (TimeoutError, openai.APITimeoutError):
-            return Fault(f"no whole answer within {self.config.timeout_s:g} s")
-        except openai.APIConnectionError as error:
-            cause = error.__cause__
-            words = f"{type(cause).__name__}: {cause}" if cause else "no connection"
-            return Fault(shortened(self.redactor.message(words)))
 
     def _judged(
         self, response: httpx2.Response, request: Request[T]
@@ -237,8 +234,8 @@ class Server:
             told = told_tokens(body)
             answer = request.read(body)
         except WrongShape as error:
-            message = shortened(self.redactor.message(str(error)))
-            return Fault(f"its answer cannot be used: {message}", answered=True), told
+            words = self._words(f"its answer cannot be used: {error}")
+            return Fault(words, answered=True), told
         if told is None and request.body is not None:
             self.ledger.must_be_told()
             self.note(
@@ -250,7 +247,9 @@ class Server:
     def _refusal(self, response: httpx2.Response) -> Fault | Denied:
         words, code = complaint(response.content)
         status = response.status_code
-        message = shortened(self.redactor.message(words))
+        if 300 <= status < 400:
+            words = f"{words} (Location: {response.headers.get('location', 'none')})".strip()
+        message = self._words(words)
         if not passes(status, code):
             return Denied(402 if is_unpaid(status, code) else status, message)
         wait = wait_of(response.headers)
@@ -259,20 +258,25 @@ class Server:
                 f"{self.config.base_url} asks to be left alone for {wait:,.0f} s ({status}): "
                 f"{message}"
             )
-        return Fault(f"HTTP {status}: {message}", wait, answered=status in (500, 501, 505))
+        return Fault(f"HTTP {status}: {message}", wait, answered=status == 500)
 
-    def _count(self, told: Tokens, writes: bool) -> None:
-        self.usage.prompt_tokens += told.prompt
-        self.usage.completion_tokens += told.completion if writes else 0
-        self.usage.cached_tokens += told.cached
+    def _words(self, text: str) -> str:
+        """A text from a server: first without the key, then cut."""
+        return shortened(self.redactor.message(text))
+
+    def _count(self, told: Tokens, request: Request[Any]) -> None:
         self.usage.cost += told.cost(self.config.price)
+        if request.counted:
+            self.usage.prompt_tokens += told.prompt
+            self.usage.completion_tokens += told.completion if request.writes else 0
+            self.usage.cached_tokens += told.cached
 
     def _retried(self, state: tenacity.RetryCallState, counted: bool) -> None:
         self.usage.retries += counted
         if state.attempt_number == _TRIES_BEFORE_WORD:
             self.note(
                 f"{self.config.base_url} has not answered a request in {state.attempt_number} "
-                f"tries, of {self.config.max_tries}: {_last_outcome(state).message}"
+                f"tries, of {self.config.max_tries}: {last_outcome(state).message}"
             )
 
     async def models(self) -> list[Mapping[str, Any]]:
@@ -290,20 +294,3 @@ class Server:
             with contextlib.suppress(EngineError):  # the list would only be a help
                 names = [self.redactor.message(str(one["id"])) for one in await self.models()]
         return advice(self.config, denied, names)
-
-
-def _last_outcome(state: tenacity.RetryCallState) -> Any:
-    assert state.outcome is not None, "a try has ended without an outcome"  # tenacity's promise
-    return state.outcome.result()
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    """Doubling from 0.5 s to 60 s, half of it by chance; no sooner than the server asks for."""
-    longest = _backoff(state)
-    outcome = _last_outcome(state)
-    asked = outcome.wait if isinstance(outcome, Fault) and outcome.wait is not None else 0.0
-    # Who was sent away together does not come back together.
-    return max(random.uniform(longest / 2, longest), asked * random.uniform(1.0, 1.25))
-
-
-_backoff = tenacity.wait_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S)

@@ -4,7 +4,7 @@ The prompt is exactly that of an engine in this process, and log-probabilities a
 tokens that are asked about, so that the results are those of such an engine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,14 @@ import numpy.typing as npt
 from pipelines.engines.batching import Tokens as TokenIds
 from pipelines.engines.chat_tokens import Answer, ChatTokens
 from pipelines.engines.errors import ModelUnavailable
-from pipelines.engines.server_answers import choices_of
+from pipelines.engines.server_answers import choices_of, log_prob
 from pipelines.engines.server_budget import Tokens
 from pipelines.engines.server_chats import seed_of
 from pipelines.engines.server_faults import Denied, WrongShape
 from pipelines.engines.server_messages import GOOD_CHAT
 from pipelines.engines.server_probing import Once, schema_field
-from pipelines.engines.server_requests import Request, Server
+from pipelines.engines.server_request import Request
+from pipelines.engines.server_requests import Server
 from stages.engines import AnswerLogProbs, Completion, Refused, Sampling
 
 COMPLETIONS = "/completions"
@@ -38,10 +39,16 @@ class _Seen:
 
 
 class TokenRoute:
-    """One prompt at a time, from the event loop's thread."""
+    """One prompt at a time, from the event loop's thread.
 
-    def __init__(self, server: Server, chat_tokens: ChatTokens) -> None:
+    plain   asks for an answer without tokens; raises EngineError when the server gives none
+    """
+
+    def __init__(
+        self, server: Server, chat_tokens: ChatTokens, plain: Callable[[], Awaitable[None]]
+    ) -> None:
         self._server = server
+        self._plain = plain
         self.chat_tokens = chat_tokens
         own = chat_tokens.tokenizer.eos_token_id
         self._ends = sorted({end for end in (own, chat_tokens.end_of_turn) if end is not None})
@@ -186,7 +193,8 @@ class TokenRoute:
 
     async def _tried(self, fields: Mapping[str, Any], read: Any) -> Any:
         most = Tokens(len(self._good), 1)
-        return await self._server.attempt(self._request(self._good, fields, read, most, False))
+        request = self._request(self._good, fields, read, most, counted=False)
+        return await self._server.find_out(request, self._plain)
 
     def _request(
         self,
@@ -199,7 +207,7 @@ class TokenRoute:
         body = {"model": self._server.config.model, "prompt": prompt, **fields}
         good = {"prompt": self._good, "logprob_token_ids": self._good[:1]}
         writes = "logprob_token_ids" not in fields
-        return Request(COMPLETIONS, body, read, most, good, counted, writes)
+        return Request(COMPLETIONS, body, read, most, good, counted, writes=writes)
 
 
 def _first_tokens(asked: Sequence[int]) -> dict[str, Any]:
@@ -219,9 +227,9 @@ def _told(body: Mapping[str, Any], asked: Sequence[int]) -> dict[int, float]:
     first = listed[0] if isinstance(listed, list) and listed else None
     told = first if isinstance(first, Mapping) else {}
     found = {token: told.get(f"token_id:{token}") for token in asked}
-    if not all(isinstance(value, int | float) for value in found.values()):
+    if None in found.values():
         raise WrongShape("an answer lacks log-probabilities of tokens that were asked for")
-    return {token: float(value) for token, value in found.items() if value is not None}
+    return {token: log_prob(value) for token, value in found.items()}
 
 
 def _told_of_prompt(body: Mapping[str, Any], prompt: Sequence[int]) -> list[float]:
@@ -236,6 +244,6 @@ def _told_of_prompt(body: Mapping[str, Any], prompt: Sequence[int]) -> list[floa
 def _own(told: Any, token: int) -> float:
     own = told.get(str(token)) if isinstance(told, Mapping) else None
     value = own.get("logprob") if isinstance(own, Mapping) else None
-    if not isinstance(value, int | float):
+    if value is None:
         raise WrongShape("an answer lacks the log-probability of a token of the prompt")
-    return float(value)
+    return log_prob(value)

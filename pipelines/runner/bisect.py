@@ -6,6 +6,7 @@ request that is known to be good; an engine that is gone stops the run and fails
 rows of a chunk fail alike, the stage must still score a row that it has scored before.
 """
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -28,6 +29,14 @@ TRANSIENT: Final = (EngineError, ConnectionError, TimeoutError, MemoryError)
 # When this many rows of a chunk, alone, have failed with one error and none has succeeded, as many
 # others, spread over the chunk, are tried before the rest: a broken stage is found out early.
 ALIKE: Final = 16
+# What a stage reads or an engine keeps is on a disk. That fails for all rows alike, and passes.
+OF_THE_DISK: Final = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
+    *(errno.EIO, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE),
+)
+_GOES_ON: Final = (
+    "Nothing was failed and what was scored is kept: the same command goes on from there."
+)
 UNSOUND: Final = "is null or not finite"
 
 
@@ -60,8 +69,16 @@ class ChunkScorer:
         return records
 
     def once(self, rows: pa.Table) -> pa.Table:
-        """One call of the stage's `score`, checked against what it promised."""
-        scored = self.stage.score(rows, self.ctx)
+        """One call of the stage's `score`, checked against what it promised.
+
+        Raises RunStopped for what is wrong with every row.
+        """
+        try:
+            scored = self.stage.score(rows, self.ctx)
+        except OSError as error:
+            if error.errno in OF_THE_DISK:
+                raise _of_the_disk(self.stage, error) from error
+            raise
         if scored.num_rows != rows.num_rows:
             raise RunStopped(
                 f"{self.stage.label} gave {scored.num_rows} scores for {rows.num_rows} rows: "
@@ -189,7 +206,12 @@ def _text(error: Exception) -> str:
 def _stopped(stage: Stage, error: BaseException) -> Exception:
     if isinstance(error, RunStopped | ModelUnavailable):
         return error
+    return RunStopped(f"{stage.label} stopped: {type(error).__name__}: {error}\n{_GOES_ON}")
+
+
+def _of_the_disk(stage: Stage, error: OSError) -> RunStopped:
     return RunStopped(
-        f"{stage.label} stopped: {type(error).__name__}: {error}\n"
-        "Nothing was failed and what was scored is kept: the same command goes on from there."
+        f"{stage.label} stopped, the disk cannot be read or written: {error}\n"
+        "If it is full, make room (winnow gc --keep-runs N frees what no run refers to); if it may "
+        f"not be written, mend that.\n{_GOES_ON}"
     )

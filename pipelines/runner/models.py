@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
 
+from pipelines.engines.server_budget import Budgeted, Spent
 from stages.engines import Engine, EngineError, Usage
 
 
@@ -13,11 +14,14 @@ class Models:
     """Engines by their name in the recipe. For several threads at once.
 
     open_engine  turns a model's config into an engine
+    spent        of the budgets of closed engines: one that is opened again goes on from there
     """
 
     configs: Mapping[str, Any]
     open_engine: Callable[[Any], Engine]
     opened: dict[str, Engine] = field(default_factory=dict)
+    spent: dict[str, Spent] = field(default_factory=dict)
+    making: dict[str, Callable[[], None]] = field(default_factory=dict)
     closed_usage: Usage = field(default_factory=Usage)
     said: set[tuple[str, str]] = field(default_factory=set)
     lock: Any = field(default_factory=RLock, repr=False)
@@ -27,8 +31,23 @@ class Models:
             if name not in self.opened:
                 if name not in self.configs:
                     raise EngineError(f"the recipe names no model '{name}'")
-                self.opened[name] = self.open_engine(self.configs[name])
+                self._make(name)
+                engine = self.open_engine(self.configs[name])
+                if isinstance(engine, Budgeted) and name in self.spent:
+                    engine.go_on_from(self.spent[name])
+                self.opened[name] = engine
             return self.opened[name]
+
+    def make_before(self, name: str, config: Any, make: Callable[[], None]) -> None:
+        """Open `name` by this config, and only after `make` has made it."""
+        if name not in self.making and name not in self.opened:
+            self.configs = {**self.configs, name: config}
+            self.making[name] = make
+
+    def _make(self, name: str) -> None:
+        if name in self.making:
+            self.close()  # their memory is needed
+            self.making[name]()
 
     def chunks_at_once(self, names: Collection[str]) -> int:
         """How many chunks to have in hand so that none of these models waits for work.
@@ -68,8 +87,10 @@ class Models:
 
     def _close(self, names: Collection[str]) -> None:
         with self.lock:
-            leaving = [self.opened.pop(name) for name in names]
-            for engine in leaving:
+            leaving = {name: self.opened.pop(name) for name in names}
+            for engine in leaving.values():
                 self.closed_usage = self.closed_usage.plus(engine.usage)
-        for engine in leaving:
+        for name, engine in leaving.items():
             engine.close()
+            if isinstance(engine, Budgeted):
+                self.spent[name] = engine.spent

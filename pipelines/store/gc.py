@@ -1,8 +1,8 @@
 """Freeing what nothing refers to any more.
 
 The latest finished runs are kept, with the tables, score parts and ledgers that their manifests
-name. Everything else goes, except what may be in use: whatever a process at work holds on to
-(`pipelines.store.uses`), and whatever is younger than a day.
+name. Everything else goes, also answers that were kept of stopped runs, except what may be in use:
+whatever a process at work holds on to (`pipelines.store.uses`), and whatever is younger than a day.
 """
 
 import time
@@ -27,6 +27,7 @@ class Freed:
 
     runs: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
     parts: int = 0
     bytes: int = 0
     kept_in_use: list[str] = field(default_factory=list)
@@ -58,6 +59,7 @@ class Collector:
         kept = self._runs(freed)
         self._tables(freed, kept)
         self._scores(freed, kept)
+        self._models(freed, kept)
         return freed
 
     def _runs(self, freed: Freed) -> list[RunFolder]:
@@ -105,8 +107,32 @@ class Collector:
                     freed.bytes += part.stat().st_size
                     if not self.dry:
                         part.unlink(missing_ok=True)
+            self._answers(folder / "answers", freed)
             if not self.dry and not any(folder.iterdir()):
                 folder.rmdir()
+
+    def _answers(self, folder: Path, freed: Freed) -> None:
+        """Answers that a stopped run was paid for, and that no later one came back for."""
+        for file in sorted(folder.glob("*.jsonl")):
+            if not self._young(file):
+                freed.bytes += file.stat().st_size
+                if not self.dry:
+                    file.unlink(missing_ok=True)
+        if not self.dry and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+    def _models(self, freed: Freed, kept: list[RunFolder]) -> None:
+        """Models that no kept run has made. A run at work may be about to make any of them."""
+        wanted = {
+            engine.get("key")
+            for manifest in _manifests(kept)
+            for engine in manifest["engines"].values()
+        }
+        for folder in _folders(self.workspace.models):
+            if folder.name in wanted or self._young(folder) or self._all_at_work():
+                continue
+            freed.models.append(folder.name)
+            self._remove_folder(folder, freed)
 
     def _table_at_work(self, folder: Path) -> bool:
         """Asked just before a table would go: a run may have begun meanwhile."""

@@ -15,6 +15,7 @@ from typing import Final
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipelines.store.atomic import write_table
 from pipelines.store.manifest import FormatError
@@ -43,7 +44,10 @@ class ScoreStore:
         A part is named by its keys, so that the same work done twice is one file. `retry` marks a
         second attempt at keys that ended in errors: its name counts on. Otherwise a part that is
         there stays as it is, since a manifest may name it already.
+
+        Raises FormatError for vectors of another length than those that are stored.
         """
+        self._check_lengths(records.schema)
         stem = f"part-{digest_of(records[KEY])}"
         attempt = 0
         while retry and (self.folder / _name(stem, attempt)).exists():
@@ -52,6 +56,19 @@ class ScoreStore:
         if not (self.folder / name).exists():
             write_table(self.folder / name, records, use_dictionary=[ERROR])
         return name
+
+    def _check_lengths(self, new: pa.Schema) -> None:
+        """Another model may have taken over a server's name since: nothing else would show it."""
+        for part in self.part_names()[:1]:
+            stored = pq.read_schema(self.folder / part)
+            for name in set(stored.names) & set(new.names):
+                lengths = [_length(schema.field(name).type) for schema in (stored, new)]
+                if None not in lengths and lengths[0] != lengths[1]:
+                    raise FormatError(
+                        f"{self.folder} holds vectors of {lengths[0]} numbers in '{name}', and "
+                        f"there come some of {lengths[1]}: another model answers under the same "
+                        "name. Give it a name of its own (known_as in the recipe)"
+                    )
 
     def scan(self, parts: Sequence[str]) -> pl.LazyFrame | None:
         """The records of these parts, in order of part; None when there are none."""
@@ -100,6 +117,10 @@ class ScoreStore:
         # A stable sort puts records with scores first and leaves the order of parts otherwise.
         best_first = chosen.sort(pl.col(ERROR).is_not_null(), maintain_order=True)
         return best_first.unique(KEY, keep="first", maintain_order=True)
+
+
+def _length(kind: pa.DataType) -> int | None:
+    return kind.list_size if pa.types.is_fixed_size_list(kind) else None
 
 
 def digest_of(keys: pa.ChunkedArray) -> str:

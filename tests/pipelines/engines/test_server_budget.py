@@ -123,14 +123,42 @@ def test_cached_tokens_cost_what_they_cost():
     )
 
 
+HUGE = 2**63
+CHOICES = [{"index": 0}]
+
+
+@pytest.mark.parametrize(
+    ("told", "tokens"),
+    [
+        ({"prompt_tokens": 3, "completion_tokens": 4}, Tokens(3, 4)),
+        ({"prompt_tokens": 3, "total_tokens": 7}, Tokens(3, 4)),
+        ({"prompt_tokens": 3, "completion_tokens": None, "total_tokens": 7}, Tokens(3, 4)),
+        ({"prompt_tokens": 3, "total_tokens": 2}, None),
+        ({"prompt_tokens": 3}, None),
+        ({"prompt_tokens": 3, "completion_tokens": None}, None),
+        ({"prompt_tokens": 3, "completion_tokens": True}, None),
+        ({"prompt_tokens": -3, "completion_tokens": 4}, None),
+        ({"prompt_tokens": 3, "completion_tokens": HUGE}, None),
+        ({"prompt_tokens": HUGE, "completion_tokens": 4}, None),
+        ({"completion_tokens": 4}, None),
+        (None, None),
+    ],
+)
+def test_tokens_of_an_answer_are_read_from_usage(told, tokens):
+    assert told_tokens({"choices": CHOICES, "usage": told}) == tokens
+
+
 @pytest.mark.parametrize(
     ("body", "tokens"),
     [
-        ({"usage": {"prompt_tokens": 3, "completion_tokens": 4}}, Tokens(3, 4)),
         ({"usage": {"prompt_tokens": 3, "total_tokens": 3}}, Tokens(3)),
         (
             {"usage": {"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}},
             Tokens(3, 0, 2),
+        ),
+        (
+            {"usage": {"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": HUGE}}},
+            Tokens(3),
         ),
         ({"usage": {"prompt_tokens": 3, "prompt_tokens_details": None}}, Tokens(3)),
         ({"usage": None}, None),
@@ -138,5 +166,55 @@ def test_cached_tokens_cost_what_they_cost():
         ([], None),
     ],
 )
-def test_tokens_are_read_from_usage(body, tokens):
+def test_tokens_of_vectors_are_read_from_usage(body, tokens):
     assert told_tokens(body) == tokens
+
+
+def test_a_server_that_tells_the_sum_only_is_kept_to_the_budget():
+    """A request may take 30 tokens and takes 7; 0 would be told of the 2 that are written."""
+
+    def script(asked):
+        choices = chat_reply("yes").body["choices"]
+        return Reply({"choices": choices, "usage": {"prompt_tokens": 5, "total_tokens": 7}})
+
+    sent, stopped = spend_all(Budget(max_tokens=280), script=script)
+    assert len(stopped) == 1
+    assert 280 - 30 < 7 * len(sent) <= 280
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        (
+            Budget(max_tokens=271),
+            r"may take 272 tokens, more than the whole budget\.max_tokens of 271: raise it to at "
+            "least 272",
+        ),
+        (
+            Budget(max_cost=287),
+            r"may cost 288 money, more than the whole budget\.max_cost of 287: raise it to at "
+            "least 288",
+        ),
+        (Budget(max_requests=1), "No row was answered for it: .* Raise the budget"),
+    ],
+)
+def test_a_budget_with_which_the_same_command_would_never_get_on_is_told(budget, words):
+    with ScriptedServer(lambda asked: chat_reply("yes")) as server:
+        engine = opened(server, budget, PRICE)
+        with pytest.raises(ModelUnavailable, match=words):
+            engine.generate(CHATS, SAMPLING, KEYS)
+        engine.close()
+
+
+def test_an_engine_that_is_opened_again_goes_on_with_the_same_budget():
+    budget = Budget(max_requests=20)
+    with ScriptedServer(lambda asked: chat_reply("yes")) as server:
+        first = opened(server, budget)
+        first.generate(CHATS[:10], SAMPLING, KEYS[:10])
+        first.close()
+        second = opened(server, budget)
+        second.go_on_from(first.spent)
+        with pytest.raises(BudgetSpent, match="spent 20 of 20 requests, 140 of any tokens"):
+            second.generate(CHATS[10:], SAMPLING, KEYS[10:])
+        second.close()
+    assert len(server.asked) == 20

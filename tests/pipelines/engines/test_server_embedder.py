@@ -1,5 +1,7 @@
 """Vectors from /v1/embeddings."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,14 @@ def vectors(asked, dimension=2):
         for index, text in enumerate(asked.body["input"])
     ]
     return Reply({"data": data[::-1], "usage": {"prompt_tokens": len(data), "total_tokens": 9}})
+
+
+class Memory(dict):
+    def recall(self, asked):
+        return self.get(asked)
+
+    def keep(self, asked, answer):
+        self[asked] = answer
 
 
 def opened(server, **options):
@@ -76,9 +86,56 @@ def test_a_server_that_refuses_plain_texts_as_well_stops_the_run():
 def test_vectors_of_another_dimension_stop_the_run():
     with ScriptedServer(lambda asked: vectors(asked, len(asked.body["input"][0]) + 1)) as server:
         engine = opened(server, batch_size=1)
-        with pytest.raises(EngineError, match=r"vectors of \[2, 3\] dimensions"):
+        with pytest.raises(EngineError, match="a vector of 3 dimensions after such of 2"):
             engine.embed(["a", "bb"])
         engine.close()
+
+
+def test_vectors_of_another_dimension_are_not_kept():
+    """Every chunk of rows keeps its answers in a place of its own."""
+    first, second = Memory(), Memory()
+    with ScriptedServer(lambda asked: vectors(asked, len(asked.body["input"][0]) + 1)) as server:
+        engine = opened(server)
+        engine.keeping(first).embed(["a"])
+        with pytest.raises(EngineError, match="a vector of 3 dimensions after such of 2"):
+            engine.keeping(second).embed(["bb"])
+        engine.close()
+    assert (len(first), len(second)) == (1, 0)
+
+
+def test_kept_vectors_of_another_dimension_stop_the_run():
+    kept = Memory()
+    with ScriptedServer(vectors) as server:
+        engine = opened(server, known_as="e")
+        engine.keeping(kept).embed(["a"])
+        engine.close()
+    with ScriptedServer(lambda asked: vectors(asked, 3)) as server:
+        engine = opened(server, known_as="e")
+        with pytest.raises(EngineError, match="a vector of 3 dimensions after such of 2"):
+            engine.keeping(kept).embed(["a", "bb"])
+        engine.close()
+
+
+def test_texts_of_a_call_that_one_of_them_breaks_are_paid_for_once():
+    """The runner asks again for halves of what it asked for."""
+    paid = []
+
+    def script(asked):
+        if "long" in asked.body["input"]:
+            return refusal(400, "512 tokens at most, not 600")
+        paid.extend(text for text in asked.body["input"] if text != "yes")
+        return vectors(asked)
+
+    texts = [*(f"text {n}" for n in range(6)), "long", "last"]
+    with ScriptedServer(script) as server:
+        engine = opened(server, batch_size=3)
+        keeping = engine.keeping(Memory())
+        for part in (texts, texts[:4], texts[4:], texts[4:6], texts[6:], ["long"]):
+            with contextlib.suppress(RequestRefused):
+                keeping.embed(part)
+        keeping.embed(["last"])
+        engine.close()
+    assert sorted(paid) == sorted(text for text in texts if text != "long")
 
 
 @pytest.mark.parametrize(
@@ -115,13 +172,6 @@ def test_a_probe_is_answered_and_not_counted():
 
 
 def test_kept_vectors_are_not_asked_for_again():
-    class Memory(dict):
-        def recall(self, asked):
-            return self.get(asked)
-
-        def keep(self, asked, answer):
-            self[asked] = answer
-
     with ScriptedServer(vectors) as server:
         engine = opened(server)
         keeping = engine.keeping(Memory())

@@ -1,7 +1,10 @@
 """The key of a server is nowhere but in the header of its requests."""
 
+import html
+import json
 import logging
 import traceback
+from urllib.parse import quote
 
 import pytest
 
@@ -110,6 +113,28 @@ def test_a_wrong_key_is_told_by_the_name_of_its_variable(engine_of):
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize("before", range(440, 501, 12))
+def test_a_key_is_hidden_before_a_page_is_cut(monkeypatch, before):
+    """A page that is no JSON, with the key where the message is cut; signs in it are respelled."""
+    key = "sk/proj\\-'\"" + "K3Y" * 20
+    monkeypatch.setenv("JUDGE_KEY", key)
+
+    def script(asked):
+        if asked.text != "Hi":
+            return chat_reply("yes")
+        return Reply((" " * 600 + "x" * before + asked.headers["authorization"]).encode())
+
+    with ScriptedServer(script) as server:
+        engine = ServerEngine(
+            OpenAiModel(model="m", base_url=server.base_url, api_key_env="JUDGE_KEY", max_tries=1)
+        )
+        (found,) = engine.generate([HI], Sampling(max_tokens=2), [b"k"])
+        engine.close()
+    assert "it is no JSON: xxx" in found.reason
+    assert "sk/" not in found.reason
+    assert "K3Y" not in found.reason
+
+
 def test_a_missing_key_says_what_to_do():
     with ScriptedServer(echoing(401)) as server:
         engine = ServerEngine(OpenAiModel(model="m", base_url=server.base_url))
@@ -143,9 +168,21 @@ def test_a_key_is_taken_without_the_line_end_of_its_file(monkeypatch):
 
 
 def test_all_spellings_are_hidden():
-    redactor = Redactor('sk/"long"/enough')
-    text = 'sk/"long"/enough sk/\\"long\\"/enough sk%2F%22long%22%2Fenough'
-    assert redactor.message(text) == "*** *** ***"
+    key = "sk/\"lo\\ng'+=&x"
+    redactor = Redactor(key)
+    in_json = json.dumps(key)[1:-1]
+    spelled = [
+        key,
+        repr(key)[1:-1],
+        in_json,
+        in_json.replace("/", "\\/"),
+        in_json.replace("+", "\\u002B"),
+        repr(in_json)[1:-1],
+        quote(key, safe=""),
+        quote(key).lower(),
+        html.escape(key),
+    ]
+    assert redactor.message(" ".join(spelled)) == " ".join(["***"] * len(spelled))
 
 
 def test_a_word_in_the_place_of_a_key_does_not_spoil_answers():

@@ -72,7 +72,7 @@ def test_an_answer_of_the_wrong_shape_is_asked_for_again(reply):
     ("reply", "why"),
     [
         (Reply({"error": "index out of range"}, 500), "HTTP 500: index out of range"),
-        (Reply(b"<html>"), "its answer cannot be used: it is no JSON: '<html>'"),
+        (Reply(b"<html>"), "its answer cannot be used: it is no JSON: <html>"),
     ],
 )
 def test_a_request_at_which_the_server_fails_for_ever_is_refused_alone(reply, why):
@@ -218,6 +218,7 @@ def test_a_quota_does_not_pass_and_a_rate_does():
     assert passes(429, "rate_limit_exceeded")
     assert not passes(429, "insufficient_quota")
     assert not passes(400, None)
+    assert not passes(501, None)
 
 
 def test_a_long_complaint_is_cut():

@@ -216,6 +216,38 @@ def test_a_server_that_takes_no_tokens_is_asked_in_chats(ask):
     ]
 
 
+def test_a_passing_404_of_the_tokens_route_is_not_taken_for_a_lack(ask):
+    replies = iter([refusal(404, "no healthy upstream")])
+
+    def script(asked):
+        if asked.path == "/chat/completions":
+            return chat_reply("yes")
+        return next(replies, Vllm()(asked))
+
+    found, asked, engine = ask(
+        script, lambda one: one.generate([HI], Sampling(max_tokens=5), [b"k"]), max_length=100
+    )
+    assert asked[-1].path == "/completions"
+    assert found[0][0].tokens == 2
+    assert engine.notes == []
+
+
+@pytest.mark.parametrize("value", [3.0, True])
+def test_a_positive_log_probability_of_a_token_becomes_no_score(ask, value):
+    def script(asked):
+        reply = Vllm()(asked)
+        if asked.path == "/completions" and len(asked.body["prompt"]) > 40:
+            reply.body["choices"][0]["prompt_logprobs"][-1] = {
+                str(asked.body["prompt"][-1]): {"logprob": value}
+            }
+        return reply if asked.path != "/chat/completions" else chat_reply("yes")
+
+    long = [*HI, {"role": "assistant", "content": "Hello! " * 12}]
+    (found,), _, _ = ask(script, lambda one: one.log_probs([long], 64), max_tries=1)
+    assert isinstance(found, Refused)
+    assert "a log-probability is" in found.reason
+
+
 @pytest.mark.parametrize("script", [ignorant, Vllm(prompt_logprobs=False)])
 def test_a_server_that_tells_nothing_of_prompts_cannot_say_how_likely_an_answer_is(ask, script):
     with pytest.raises(ModelUnavailable, match="gives no log-probabilities of a prompt's tokens"):

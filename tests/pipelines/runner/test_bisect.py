@@ -1,5 +1,7 @@
 """One poison row costs one row; a dead engine costs none."""
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -97,6 +99,26 @@ def test_an_engine_that_no_longer_answers_stops_the_run() -> None:
 def test_transient_errors_are_never_a_rows_fault(kind: type[Exception]) -> None:
     with pytest.raises(RunStopped, match="the same command goes on"):
         scored(Engine(poisoned_by("bad", kind=kind)), "a", "bad")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES])
+def test_a_disk_that_fails_is_never_a_rows_fault(code: int) -> None:
+    def score(texts: list[str]) -> list[float | None]:
+        raise OSError(code, os.strerror(code), "answers/aa.jsonl")
+
+    engine = Engine(score)
+    with pytest.raises(RunStopped) as raised:
+        scored(engine, "a", "bad")
+    assert f"{os.strerror(code)}: 'answers/aa.jsonl'\nIf it is full, make room" in str(raised.value)
+    assert "the same command goes on" in str(raised.value)
+    assert engine.asked == [2]  # nothing is paid for again
+
+
+def test_a_file_that_a_row_names_and_that_is_not_there_is_the_rows_fault() -> None:
+    assert scored(Engine(poisoned_by("bad", kind=FileNotFoundError)), "a", "bad")[1] == (
+        None,
+        "FileNotFoundError: cannot read bad",
+    )
 
 
 def test_rows_that_all_fail_alike_stop_the_run() -> None:

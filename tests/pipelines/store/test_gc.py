@@ -125,6 +125,40 @@ def test_a_process_of_another_machine_counts_as_at_work_for_a_day(bench: Bench) 
     assert collect(bench, 0, days=1.1, alive=(os.getpid(),)).runs == [outcome.run_id]
 
 
+@pytest.fixture
+def kept_answer(bench: Bench) -> Path:
+    """Left by a run that stopped, of a scoring key that a finished run used."""
+    outcome = bench.run()
+    manifest = RunFolder(workspace(bench), outcome.run_id).manifest() or {}
+    file = (
+        workspace(bench).scores_of(manifest["stages"][-1]["scoring_key"]) / "answers/aa-h-1.jsonl"
+    )
+    file.parent.mkdir()
+    file.write_bytes(b'["who?","Ada"]\n')
+    return file
+
+
+def test_answers_that_nobody_came_back_for_go_after_a_day(bench: Bench, kept_answer: Path) -> None:
+    young = collect(bench, 1, days=0.9)
+    assert kept_answer.exists()
+
+    freed = collect(bench, 1, days=1.1)
+
+    assert (young.bytes, freed.bytes) == (0, len(b'["who?","Ada"]\n'))
+    assert not kept_answer.parent.exists()
+
+
+def test_answers_stay_while_a_run_is_at_work_with_their_scores(
+    bench: Bench, kept_answer: Path
+) -> None:
+    (run,) = workspace(bench).runs.iterdir()
+    note_uses(RunFolder(workspace(bench), run.name), [], [kept_answer.parent.parent.name])
+
+    collect(bench, 1, days=10, alive=(os.getpid(),))
+
+    assert kept_answer.exists()
+
+
 def test_a_finished_call_holds_on_to_nothing(bench: Bench) -> None:
     outcome = bench.run()
 

@@ -1,7 +1,9 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
+from pipelines.store.manifest import FormatError
 from pipelines.store.scores import ScoreStore
 
 
@@ -82,3 +84,16 @@ def test_the_index_says_which_part_holds_a_key_and_which_records_are_errors(tmp_
     scored, failed = found["a"], found["b"]
     assert (scored[0], failed[0]) == (False, True)
     assert {scored[1], failed[1]} == set(parts)
+
+
+def test_vectors_of_another_length_are_not_stored(tmp_path: Path) -> None:
+    def vectors(key: str, length: int) -> pa.Table:
+        columns = record((key, None, 1.0)).drop_columns("value")
+        vector = pa.array([[1.0] * length], pa.list_(pa.float32(), length))
+        return columns.append_column("embedding", vector)
+
+    store = ScoreStore(tmp_path)
+    first = store.append(vectors("a", 3))
+    with pytest.raises(FormatError, match=r"vectors of 3 numbers in 'embedding'.* some of 4"):
+        store.append(vectors("b", 4))
+    assert store.part_names() == (first,)
