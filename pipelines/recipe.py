@@ -4,19 +4,23 @@ A recipe is a YAML file. Everything about it is checked before any model is load
 read, and one message lists all that is wrong.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, Field, ValidationError
 
-from pipelines.engines.config import ModelConfig
+from pipelines.engines.config import InProcessVllm, LocalModel, ServedModel
+from pipelines.engines.local_config import TransformersModel
+from pipelines.engines.vllm_config import VllmModel
 from pipelines.exporters.spec import EXPORT, Export
 from pipelines.exporters.targets import clashes, over_source
 from pipelines.readers.source import FileSource, Source
 from pipelines.runner.importing import NAME as IMPORT
 from pipelines.runner.keys import is_score
 from pipelines.runner.views import view_name
+from pipelines.train.tuned_config import TunedModel
+from pipelines.train.tuning import tuning_problems
 from pipelines.yaml_config import RecipeError as RecipeError  # who reads recipes finds it here
 from pipelines.yaml_config import apply_change, problem_line, read_yaml
 from stages.base import FLAGGED, Stage
@@ -25,12 +29,17 @@ from stages.catalog import AnyStage
 SECTIONS: Final = ("name", "source", "models", "stages", "exports", "max_failed", "seed")
 
 
+RecipeModel = Annotated[
+    LocalModel | InProcessVllm | ServedModel | TunedModel, Field(discriminator="kind")
+]
+
+
 class Recipe(BaseModel, frozen=True, extra="forbid"):
     """One curation. Paths are relative to the current directory."""
 
     name: str = Field(description="What people call it.")
     source: Source
-    models: dict[str, ModelConfig] = Field(
+    models: dict[str, RecipeModel] = Field(
         default_factory=dict, description="Models by the name that stages use for them."
     )
     stages: tuple[AnyStage, ...]
@@ -94,6 +103,7 @@ def check_stages(recipe: Recipe) -> list[str]:
             problems.append(f"a stage cannot be called '{IMPORT}', as the first step of every run")
         viewed[view] = stage.label
         problems += _model_problems(stage, recipe.models)
+        problems += _tuned_problems(stage, recipe.models, flagging)
         problems += _column_problems(stage, provided, flagging)
         provided[stage.label] = set(stage.scores().names)
         if stage.on_drop == "flag":
@@ -115,12 +125,47 @@ def _model_problems(stage: Stage, models: Mapping[str, Any]) -> list[str]:
                 f"{stage.label}: no model '{need.model}' under models: (there: {there})"
             )
             continue
-        lacking = sorted(need.capabilities - models[need.model].capabilities)
+        lacking = sorted(need.capabilities - _capabilities(need.model, models))
         if lacking:
             kind = models[need.model].kind
             problems.append(
                 f"{stage.label}: model '{need.model}' ({kind}) cannot {', '.join(lacking)}"
             )
+    return problems
+
+
+def _capabilities(name: str, models: Mapping[str, Any]) -> Set[str]:
+    """What a model can do; a tuned one what its base can. Nothing where that is wrong itself."""
+    config = models[name]
+    if not isinstance(config, TunedModel):
+        return frozenset(config.capabilities)
+    base = models.get(config.base)
+    return frozenset() if base is None or isinstance(base, TunedModel) else base.capabilities
+
+
+def _tuned_problems(
+    stage: Stage, models: Mapping[str, Any], flagging: Collection[str]
+) -> list[str]:
+    """What is wrong with the tuned models that a stage asks for, where it stands."""
+    problems = []
+    for need in stage.needs():
+        config = models.get(need.model)
+        if not isinstance(config, TunedModel):
+            continue
+        base = models.get(config.base)
+        if not isinstance(base, TransformersModel | VllmModel):
+            what = "no such model" if base is None else f"kind {base.kind}"
+            problems.append(
+                f"models.{need.model}.base: '{config.base}' ({what}) cannot be fine-tuned: name a "
+                "model of the recipe of kind transformers or vllm"
+            )
+        flags = config.rows.unflagged_by
+        if flags not in flagging:
+            problems.append(
+                f"models.{need.model}.rows: no stage '{flags}' with on_drop: flag stands before "
+                f"{stage.label}, which asks for the model"
+            )
+        problems += [f"models.{need.model}: {line}" for line in tuning_problems(config)]
     return problems
 
 

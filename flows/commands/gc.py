@@ -19,7 +19,7 @@ def gc(
 ) -> None:
     """Free what the latest runs do not need.
 
-    Removes older runs, and tables and scores that no remaining run refers to. Spared in
+    Removes older runs, and tables, scores and models that no remaining run refers to. Spared in
     any case: what a process at work uses, and what is younger than a day.
     """
     from flows.printing import print_json
@@ -32,7 +32,8 @@ def gc(
         return
     would = "would be freed" if dry_run else "freed"
     typer.echo(
-        f"{len(freed.runs)} runs, {len(freed.tables)} tables, {freed.parts} score parts: "
+        f"{len(freed.runs)} runs, {len(freed.tables)} tables, {freed.parts} score parts, "
+        f"{len(freed.models)} models: "
         f"{freed.bytes:,} bytes {would}."
     )
     if freed.kept_in_use:

@@ -11,10 +11,11 @@
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -32,12 +33,13 @@ from pipelines.runner.importing import Importing
 from pipelines.runner.keys import creating_key
 from pipelines.runner.models import Models
 from pipelines.runner.outcome import Effort, Outcome, StageOutcome
-from pipelines.runner.plan import Plan, PlannedStage, make_plan
+from pipelines.runner.plan import Plan, PlannedStage, make_plan, with_models
 from pipelines.runner.progress import DecideProgress, Progress, Silent
 from pipelines.runner.provenance import export_provenance, export_row_type, run_manifest
 from pipelines.runner.readiness import check_before_import, check_plan
 from pipelines.runner.rowset import RowSet
 from pipelines.runner.scoring import Scored, Scoring
+from pipelines.runner.tuned import TunedModels, needs_rows
 from pipelines.runner.views import write_views
 from pipelines.store.atomic import sweep
 from pipelines.store.runs import RunFolder
@@ -67,7 +69,8 @@ class Curation:
     find: Find = is_installed
 
     def __post_init__(self) -> None:
-        self.models = Models(self.recipe.models, self.open_engine)
+        self.models = Models(dict(self.recipe.models), self.open_engine)
+        self.tuned = TunedModels(self.recipe, self.workspace, self.identify, self.progress)
         self.rows = RowSet()
         self.scored: dict[str, Scored] = {}
         self.started = datetime.now(UTC)
@@ -87,8 +90,7 @@ class Curation:
         if not imported.counts.rows_in:
             self.progress.note("the source holds no records: exports will hold none either")
         self.folder = RunFolder(self.workspace, self.plan.run_id)
-        scoring_keys = [planned.scoring_key for planned in self.plan.stages]
-        note_uses(self.folder, [table.key for table in tables], scoring_keys)
+        self._note_uses([planned.scoring_key for planned in self.plan.stages])
         self.outcome = Outcome(self.plan.run_id, stages=[imported], efforts={"import": effort})
         if self.retry_failed:
             self.folder.reopen()
@@ -191,6 +193,7 @@ class Curation:
         )
 
     def _run_stage(self, planned: PlannedStage) -> tuple[StageOutcome, int]:
+        planned = self._with_tuned_models(planned)
         stage, row_type = planned.stage, planned.row_type
         ctx = Context(seed=self.recipe.seed, engine=self.models.engine, neighbours=open_neighbours)
         scored = None
@@ -230,6 +233,26 @@ class Curation:
             created=created.key if created else "",
         )
         return outcome, scored.computed if scored else 0
+
+    def _with_tuned_models(self, planned: PlannedStage) -> PlannedStage:
+        """The stage, once the rows are known of which its models are made.
+
+        They are made when they are opened: where all scores are there, that is never.
+        """
+        names = needs_rows(self.recipe, [need.model for need in planned.stage.needs()])
+        if not names:
+            return planned
+        for name in names:
+            identity = self.tuned.settle(name, self.rows, planned.row_type)
+            self.plan = replace(self.plan, identities={**self.plan.identities, name: identity})
+            make = partial(self.tuned.make, name, self.plan.run_id, planned.row_type)
+            self.models.make_before(name, self.tuned.engine_config(name), make)
+        settled = with_models(planned, self.plan.identities, self.recipe.seed)
+        self._note_uses([one.scoring_key for one in self.plan.stages] + [settled.scoring_key])
+        return settled
+
+    def _note_uses(self, scoring_keys: Sequence[str]) -> None:
+        note_uses(self.folder, [table.key for table in self.rows.tables], scoring_keys)
 
     def _apply(self, planned: PlannedStage, verdicts: pa.Table) -> None:
         """Take the rows that are gone out of the set; flagged ones flow on."""

@@ -1,11 +1,12 @@
 """What a run is: the recipe once its input is known, and the id that follows from it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.recipe import Recipe, RecipeError
 from pipelines.runner.keys import scoring_key
+from pipelines.runner.tuned import planned_identity
 from pipelines.store.tables import Table
 from schemas.ids import digest
 from schemas.rows import ROW_TYPES, RowType
@@ -14,7 +15,11 @@ from stages.base import Stage
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage that knows its row type, and the name of its scores ("" when it has none)."""
+    """A stage that knows its row type, and the name of its scores ("" when it has none).
+
+    The scores of a stage that asks for a model which the run makes are named when the model's rows
+    are known, by `with_models`.
+    """
 
     number: int
     stage: Stage
@@ -38,7 +43,7 @@ def make_plan(
     """Settle row types, engine identities and the run's id. Loads no model."""
     present = [kind for kind in ROW_TYPES if any(t.row_type == kind and t.rows for t in tables)]
     used = {need.model for stage in recipe.stages for need in stage.needs()}
-    identities = {name: identify(recipe.models[name]) for name in sorted(used)}
+    identities = {name: planned_identity(recipe, name, identify) for name in sorted(used)}
     planned = []
     notes = []
     for number, stage in enumerate(recipe.stages, start=1):
@@ -59,6 +64,13 @@ def make_plan(
         recipe.seed,
     ).hex()[:16]
     return Plan(run_id, tuple(planned), identities, tuple(notes))
+
+
+def with_models(planned: PlannedStage, identities: Mapping[str, Any], seed: int) -> PlannedStage:
+    """The stage with the name that its scores have under these identities."""
+    stage = planned.stage
+    key = scoring_key(stage, identities, seed) if stage.scores() else ""
+    return replace(planned, scoring_key=key)
 
 
 def _engines(stage: Stage, identities: Mapping[str, Any]) -> list[Any]:

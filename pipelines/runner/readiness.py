@@ -9,15 +9,25 @@ without the rows; opening the engine says it then, when a row turns out to have 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pipelines.engines.errors import ModelUnavailable
-from pipelines.engines.libraries import Find, is_installed, lacking, lacking_neighbours
+from pipelines.engines.libraries import (
+    Find,
+    is_installed,
+    lacking,
+    lacking_neighbours,
+    not_installed,
+)
 from pipelines.recipe import Recipe
 from pipelines.runner.plan import PlannedStage
 from pipelines.store.scores import ScoreStore
 from pipelines.store.workspace import Workspace
+from pipelines.train.tuned_config import TunedModel
 from stages.base import Stage
+
+# What a fine-tuning imports beside what its base does.
+TRAINING: Final = ("trl", "peft")
 
 
 def missing_libraries(recipe: Recipe, find: Find = is_installed) -> list[str]:
@@ -61,9 +71,16 @@ def _for_models(stage: Stage, models: Mapping[str, Any], find: Find) -> list[str
     found = []
     for need in stage.needs():
         config = models[need.model]
-        if problem := lacking(config, find):
+        if problem := _lacking(config, models, find):
             found.append(f"{stage.label}: model '{need.model}' ({config.kind}): {problem}")
     return found
+
+
+def _lacking(config: Any, models: Mapping[str, Any], find: Find) -> str:
+    if not isinstance(config, TunedModel):
+        return lacking(config, find)
+    missing = next((library for library in TRAINING if not find(library)), None)
+    return not_installed(missing) if missing else lacking(models[config.base], find)
 
 
 def _for_index(stage: Stage, find: Find) -> list[str]:

@@ -95,14 +95,14 @@ class Scoring:
         names = list(self.store.part_names())
         index = self.store.index(names)
         missing = _missing(keys, index, retry_failed)
-        self.progress.start(self.stage.label, keys.height, keys.height - missing.height, "rows")
         before = self.models.usage()
         answers = AnswerStore.open(self.store.folder / "answers")
         scorer = ChunkScorer(
             self.stage.for_scoring(), self.ctx, self.models.probe, lambda: self._sound_row(keys)
         )
         written = set()
-        at_once = self._ready() if missing.height else 1
+        at_once = self._ready() if missing.height else 1  # a model may have to be trained first
+        self.progress.start(self.stage.label, keys.height, keys.height - missing.height, "rows")
         work = partial(_scored, scorer, answers)
         for chunk, records in in_flight(work, self._chunks(missing), at_once, self._pass_notes_on):
             written.add(self.store.append(records, retry=retry_failed))

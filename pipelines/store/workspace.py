@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Workspace:
-    """A folder with `tables/`, `scores/` and `runs/`; safe on a network disk, no lock."""
+    """A folder with `tables/`, `scores/`, `runs/` and `models/`; safe on a network disk."""
 
     root: Path
 
@@ -22,11 +22,18 @@ class Workspace:
     def runs(self) -> Path:
         return self.root / "runs"
 
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
     def table(self, key: str) -> Path:
         return self.tables / key
 
     def scores_of(self, scoring_key: str) -> Path:
         return self.scores / scoring_key
+
+    def model(self, key: str) -> Path:
+        return self.models / key
 
     def run(self, run_id: str) -> Path:
         return self.runs / run_id

@@ -15,8 +15,8 @@ from pydantic import (
 
 from pipelines.engines.local_config import Dtype
 from pipelines.paths import from_home
-from pipelines.train.options import refused_options
 from pipelines.train.selection_config import Selection, Uds
+from pipelines.train.tuning import Tuning, tuning_problems
 from pipelines.yaml_config import RecipeError, problem_line, read_yaml
 
 HomePath = Annotated[Path, AfterValidator(from_home)]
@@ -55,48 +55,19 @@ Table = Annotated[
 ]
 
 
-class Lora(BaseModel, frozen=True, extra="forbid"):
-    """Low-rank adapters, trained in place of the model's own weights. Defaults are those of UDS."""
-
-    r: int = Field(default=8, ge=1)
-    alpha: float = Field(default=16, gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: str | tuple[str, ...] = Field(
-        default="all-linear", description="Names of layers; all-linear leaves the head out."
-    )
-
-
-class TrainingConfig(BaseModel, frozen=True, extra="forbid"):
+class TrainingConfig(Tuning, frozen=True):
     """Supervised fine-tuning. Paths are relative to the current directory."""
 
     model: str = Field(description="A bundled name, a local folder or a hub id.")
     revision: str | None = Field(default=None, description="Branch, tag or commit of a hub id.")
     dtype: Dtype = Field(default="float32", description="Precision of the weights.")
-    mixed_precision: Literal["bf16", "fp16"] | None = Field(
-        default=None, description="Arithmetic in half precision, whatever the weights are."
-    )
     table: Table
     held_out: Literal["split"] | FileTable | None = Field(
         default=None,
         description="What the loss is measured on: the held-out side of the table, or a file.",
     )
     output: HomePath
-    max_length: int = Field(default=512, ge=2, description="Tokens of a chat; the rest is cut.")
-    train_on: Literal["answer", "all"] = Field(
-        default="answer", description="Tokens that the loss counts: the last answer's, or all."
-    )
-    lora: Lora | None = Field(default=Lora(), description="null trains all weights.")
     selection: Selection = Uds()
-    batch_size: int = Field(default=8, ge=1, description="Samples of an optimiser's step.")
-    learning_rate: float = Field(default=1.5e-4, gt=0, allow_inf_nan=False)
-    epochs: float | None = Field(default=None, gt=0, description="Default: 1, or max_steps.")
-    max_steps: int | None = Field(default=None, ge=1)
-    warmup: float = Field(default=0.0, ge=0, description="Steps; below 1, their share.")
-    weight_decay: float = Field(default=0.0, ge=0)
-    scheduler: str = Field(
-        default="linear", description="A learning-rate schedule of transformers."
-    )
-    save_every: int | None = Field(default=100, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(default=2, ge=1, description="Checkpoints that stay.")
     log_every: int = Field(default=10, ge=1, description="Steps between figures.")
     eval_every: int | None = Field(
@@ -105,9 +76,6 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid"):
     seed: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: a CUDA GPU if there is one."
-    )
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="Further arguments of trl's SFTConfig, as they are."
     )
 
 
@@ -135,30 +103,10 @@ def parse_training(raw: Mapping[str, Any], where: str = "the config") -> Trainin
 
 
 def _problems(config: TrainingConfig) -> list[str]:
-    problems = [*refused_options(config.options)]
-    if config.epochs is not None and config.max_steps is not None:
-        problems.append("epochs and max_steps: give one of them")
+    problems = tuning_problems(config)
     run_split = isinstance(config.table, RunTable) and config.table.held_out
     if config.held_out == "split" and isinstance(config.table, RunTable) and not run_split:
         problems.append("held_out: split needs a share: table: {run: ..., held_out: 0.1}")
     if config.eval_every is not None and config.held_out is None:
         problems.append("eval_every: there is nothing to evaluate on without held_out")
-    try:
-        accumulation_steps(config, processes=1)
-    except ValueError as error:
-        problems.append(str(error))
     return problems
-
-
-def accumulation_steps(config: TrainingConfig, processes: int) -> int:
-    """Candidate batches that each process scores for one step of the optimiser.
-
-    Raises ValueError where they do not fill the optimiser's batch exactly.
-    """
-    selection = config.selection
-    name, part = ("keep", selection.keep) if selection.accumulate else ("batch", selection.batch)
-    steps, rest = divmod(config.batch_size, part * processes)
-    if rest or not steps:
-        each = f"{part} ({name})" + (f" times {processes} processes" if processes > 1 else "")
-        raise ValueError(f"batch_size {config.batch_size} is no multiple of {each}")
-    return steps

@@ -14,9 +14,10 @@ from pipelines.engines.errors import ModelUnavailable
 from pipelines.engines.libraries import is_installed, not_installed
 from pipelines.engines.opening import prepare_environment
 from pipelines.engines.sources import Hub, ModelSource
-from pipelines.train.config import Lora, TrainingConfig, accumulation_steps
+from pipelines.train.config import TrainingConfig
 from pipelines.train.errors import TrainingImpossible
 from pipelines.train.samples import ROW, Samples
+from pipelines.train.tuning import Lora, accumulation_steps
 from pipelines.yaml_config import RecipeError
 
 if TYPE_CHECKING:

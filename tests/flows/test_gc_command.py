@@ -29,7 +29,7 @@ def test_a_dry_gc_removes_nothing(winnow, run_id: str) -> None:
     result = winnow("gc", "--keep-runs", "0", "--dry-run")
 
     assert sorted(Path(".winnow").rglob("*")) == before
-    assert result.stdout.startswith("1 runs, 1 tables, 2 score parts: ")
+    assert result.stdout.startswith("1 runs, 1 tables, 2 score parts, 0 models: ")
     assert result.stdout.endswith(" bytes would be freed.\n")
 
 

@@ -5,12 +5,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.train.config import (
-    TrainingConfig,
-    accumulation_steps,
-    load_training,
-    parse_training,
-)
+from pipelines.train.config import TrainingConfig, load_training, parse_training
+from pipelines.train.tuning import accumulation_steps
 from pipelines.yaml_config import RecipeError
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "pipelines" / "recipes" / "train").glob("*.yaml"))
@@ -58,10 +54,10 @@ def test_the_defaults_are_those_of_the_released_run() -> None:
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
     assert problems(learning_rte=1, max_length=1, selection={"method": "best"}, table={}) == (
-        "table: a table has either run: (a finished run) or path: (an export)",
         "max_length: Input should be greater than or equal to 2 (found: 1)",
         "selection: Input tag 'best' found using 'method' does not match any of the expected tags: "
         "'uds', 'utility', 'diversity', 'random', 'loss', 'longest', 'none'",
+        "table: a table has either run: (a finished run) or path: (an export)",
         "learning_rte: is not known here (found: 1)",
     )
 
@@ -80,8 +76,8 @@ def test_what_does_not_fit_together_is_said_at_once() -> None:
         "selected",
         "options.seed: say it as seed",
         "epochs and max_steps: give one of them",
-        "held_out: split needs a share: table: {run: ..., held_out: 0.1}",
         "batch_size 5 is no multiple of 2 (keep)",
+        "held_out: split needs a share: table: {run: ..., held_out: 0.1}",
     )
 
 
