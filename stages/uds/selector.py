@@ -122,7 +122,8 @@ class UtilityDiversitySelector:
             states = xp.stack([xp.astype(row[:longest, :], xp.float64) for row in rows])
             # Checked here, on the sample's own thread: over the whole batch it takes 2 ms more.
             finite = xp.all(xp.isfinite(states), axis=(-2, -1))
-            states = xp.where(finite[:, None, None], states, 0.0)
+            if not bool(xp.all(finite)):
+                states = xp.where(finite[:, None, None], states, 0.0)
             return *self._head.measure(states), finite
 
         done = each_on_a_thread(xp, scored, parts) if on_cpu(hidden) else list(map(scored, parts))
