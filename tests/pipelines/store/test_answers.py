@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import socket
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -118,21 +119,23 @@ def test_a_chunk_recalls_what_it_was_told_itself(tmp_path):
     chunk.close()
 
 
-@pytest.fixture
+@contextmanager
 def small_files():
-    """No file of this process can have more than 64 bytes."""
+    """No file of this process can have more than 64 bytes; its output may be a file too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_an_answer_that_the_disk_has_no_room_for_spoils_no_other(tmp_path, small_files):
+def test_an_answer_that_the_disk_has_no_room_for_spoils_no_other(tmp_path):
     chunk = AnswerStore.open(tmp_path / "answers").of_chunk("aa")
     chunk.keep("who?", "Ada")
-    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as raised:
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as raised, small_files():
         chunk.keep("when?", "1815 " * 20)
     chunk.keep("where?", "London")
     chunk.close()
