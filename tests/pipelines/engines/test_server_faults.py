@@ -140,6 +140,7 @@ def tries_of(server: FaultyServer) -> tuple[list[Any], list[Any]]:
     return [tries[0] for tries in by_digest.values()], [tries[1] for tries in by_digest.values()]
 
 
+@pytest.mark.slow
 def test_retries_are_spread_by_jitter_and_start_below_a_second() -> None:
     faults = Faults(kinds=(Fault.BUSY,), **ONCE)
     with FaultyServer(faults=faults) as server, opened(judge(server)) as engine:
@@ -150,6 +151,7 @@ def test_retries_are_spread_by_jitter_and_start_below_a_second() -> None:
     assert max(waits) - min(waits) > 0.1
 
 
+@pytest.mark.slow
 def test_a_dripping_answer_is_given_up_at_the_deadline() -> None:
     faults = Faults(kinds=(Fault.DRIP,), **ONCE)
     # a whole answer would take 60 s
@@ -167,6 +169,7 @@ def test_a_dripping_answer_is_given_up_at_the_deadline() -> None:
     assert max(spans) < 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "faults",
     [NO_FAULTS, Faults(seed=3, rate=0.3)],

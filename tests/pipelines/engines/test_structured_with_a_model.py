@@ -1,5 +1,6 @@
 """Structured answers from the bundled model: 135M parameters rarely get it right, and lose none."""
 
+import pytest
 from pydantic import BaseModel
 
 from stages.engines import Refused, Sampling
@@ -13,6 +14,7 @@ class Colour(BaseModel, frozen=True, extra="forbid"):
 QUESTIONS = ("Name a colour.", "What colour is grass?", "word " * 10_000)
 
 
+@pytest.mark.slow
 def test_each_sample_is_a_value_or_a_reason_and_a_prompt_too_long_is_refused(smollm2) -> None:
     found = structured(
         smollm2,
