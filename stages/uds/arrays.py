@@ -55,21 +55,28 @@ def products(xp: Namespace, many: Array, few: Array) -> Array:
 def each_on_a_thread(
     xp: Namespace, work: Callable[[Part], Result], parts: Sequence[Part]
 ) -> list[Result]:
-    """`work` of each part, in order, on CPU.
+    """`work` of each part, in order, on CPU, each on one thread of torch's.
 
     LAPACK's symmetric eigenvalues gain nothing from a second thread (T = 512, float64, MKL: 13 ms
-    with one, 12 with two, 25 with two while another process is busy), so torch's threads are shared
-    out over the samples instead. numpy's BLAS cannot be told so from here: it goes one by one.
+    with one, 12 with two) and lose all beside another process (T = 256 on 2 cores: 3 s), so
+    torch's threads are shared out over the samples instead. numpy's BLAS cannot be told so from
+    here: it goes one by one.
     """
-    threads = xp.get_num_threads() if array_api_compat.is_torch_namespace(xp) else 1
+    if not array_api_compat.is_torch_namespace(xp):
+        return [work(part) for part in parts]
+    threads = xp.get_num_threads()
     workers = min(threads, len(parts))
     if workers <= 1:
-        return [work(part) for part in parts]
+        xp.set_num_threads(1)
+        try:
+            return [work(part) for part in parts]
+        finally:
+            xp.set_num_threads(threads)
 
     def alone(part: Part) -> Result:
         # torch keeps the number for each thread; a later one takes what was set last anywhere.
-        if xp.get_num_threads() != threads // workers:
-            xp.set_num_threads(threads // workers)
+        if xp.get_num_threads() != 1:
+            xp.set_num_threads(1)
         return work(part)
 
     if workers not in _POOLS:
