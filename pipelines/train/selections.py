@@ -39,7 +39,10 @@ class LongestSelection(_Stateless):
 
 @dataclass(frozen=True)
 class LossSelection(_Stateless):
-    """The samples whose answers have the highest mean loss."""
+    """The samples whose answers have the highest mean loss.
+
+    The figure is `answer_loss`: `loss` is what a training logs of the samples that it keeps.
+    """
 
     keep: int
 
@@ -48,7 +51,7 @@ class LossSelection(_Stateless):
         bad = np.flatnonzero(~np.isfinite(losses))
         if bad.size:
             raise NotFinite("the loss is NaN or inf", tuple(bad.tolist()))
-        return Chosen(highest(losses, self.keep), {"loss": losses})
+        return Chosen(highest(losses, self.keep), {"answer_loss": losses})
 
 
 @dataclass

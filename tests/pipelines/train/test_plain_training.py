@@ -20,7 +20,7 @@ from tests.pipelines.train.test_trainer import LORA, plain_losses
     accumulated=st.integers(1, 3),
     seed=st.integers(0, 1000),
     lora=st.sampled_from([None, LORA]),
-    method=st.sampled_from(["uds", "random", "loss"]),
+    method=st.sampled_from(["uds", "random", "loss", "longest"]),
 )
 def test_keeping_all_is_plain_training_whatever_the_sizes(
     tiny: Path, batch: int, accumulated: int, seed: int, lora: Any, method: str

@@ -72,6 +72,16 @@ def test_keeping_all_is_plain_training(
     np.testing.assert_allclose(bench.losses(), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["random", "loss", "longest"])
+def test_each_method_logs_the_loss_of_plain_training(bench: Bench, method: str) -> None:
+    """Whatever else it notes of its candidates. Batches of 1, so that tokens weigh differently."""
+    changes = {"selection": {"method": method, "batch": 1, "keep": 1}, "batch_size": 2}
+
+    bench.train(**changes)
+
+    np.testing.assert_allclose(bench.losses(), plain_losses(bench, **changes), rtol=0, atol=1e-5)
+
+
 def test_none_is_plain_training(bench: Bench) -> None:
     changes = {"selection": {"method": "none", "batch": 2}, "lora": None, "batch_size": 6}
 
@@ -198,14 +208,14 @@ def test_the_highest_losses_are_those_of_the_models_own_logits(bench: Bench) -> 
     _, made = samples(bench)
     rows = dict(zip(made.ids, made.table.to_pylist(), strict=True))
     model = AutoModelForCausalLM.from_pretrained(str(bench.model)).eval()
-    for row_id, loss in zip(line["ids"], line["loss"], strict=True):
+    for row_id, loss in zip(line["ids"], line["answer_loss"], strict=True):
         one = rows[row_id]
         ids = torch.tensor(one["input_ids"])[None]
         labels = ids.clone()
         labels[:, : one["answer_from"]] = -100
         with torch.no_grad():
             assert loss == pytest.approx(float(model(input_ids=ids, labels=labels).loss), abs=1e-5)
-    assert line["picked"] == np.argsort(-np.array(line["loss"]))[:2].tolist()
+    assert line["picked"] == np.argsort(-np.array(line["answer_loss"]))[:2].tolist()
 
 
 def test_figures_are_logged(bench: Bench) -> None:
