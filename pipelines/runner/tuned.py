@@ -175,8 +175,14 @@ class TunedModels:
 def _trained(config: Path, name: str, progress: Progress) -> None:
     command = [sys.executable, "-m", "pipelines.train", str(config)]
     last: deque[str] = deque(maxlen=_LAST_LINES)
+    # It ends when its standard input does, which nothing is written to: when this process is gone.
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

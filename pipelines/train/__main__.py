@@ -5,11 +5,17 @@
 CONFIG is a training's config as JSON. Standard output is a JSON array for each thing that a
 Progress would be told, standard error one message when it ends badly: exit code 2 for what the
 config or the rows are to blame for, 1 for anything that may pass.
+
+Whoever starts this holds its standard input open, and when that ends, this ends at once: nobody
+else may train that model meanwhile, and its last checkpoint is where the next call goes on.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
+from threading import Thread
+from typing import Final
 
 from pipelines.engines.errors import ModelUnavailable
 from pipelines.train.config import TrainingConfig
@@ -18,6 +24,8 @@ from pipelines.train.merging import merged
 from pipelines.train.training import train
 from pipelines.yaml_config import RecipeError
 from stages.engines import EngineError, Usage
+
+_STANDARD_INPUT: Final = 0
 
 
 class Lines:
@@ -41,9 +49,15 @@ class Lines:
 
 
 def _write(*what: object) -> None:
-    # Who started this may be gone: then the pipe is broken, and this ends too.
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()
+
+
+def _end_with_the_caller() -> None:
+    # Until the other end is closed, be it by kill -9. Not sys.stdin, which has a lock at the exit.
+    while os.read(_STANDARD_INPUT, 1024):
+        pass
+    os._exit(1)
 
 
 def main(path: str) -> int:
@@ -62,4 +76,5 @@ def main(path: str) -> int:
 
 
 if __name__ == "__main__":
+    Thread(target=_end_with_the_caller, daemon=True).start()
     sys.exit(main(sys.argv[1]))
