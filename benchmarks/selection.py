@@ -25,15 +25,15 @@ from pipelines.engines.opening import prepare_environment
 
 prepare_environment()  # torch reads it when it is imported
 
-import torch  # noqa: E402
+import torch
 
-from benchmarks.yardstick import print_yardstick  # noqa: E402
-from pipelines.recipe import parse_recipe  # noqa: E402
-from pipelines.runner.curation import Curation  # noqa: E402
-from pipelines.store.workspace import Workspace  # noqa: E402
-from pipelines.train.config import parse_training  # noqa: E402
-from pipelines.train.folder import FIGURES  # noqa: E402
-from pipelines.train.training import Trained, train  # noqa: E402
+from benchmarks.yardstick import print_yardstick
+from pipelines.recipe import parse_recipe
+from pipelines.runner.curation import Curation
+from pipelines.store.workspace import Workspace
+from pipelines.train.config import parse_training
+from pipelines.train.folder import FIGURES
+from pipelines.train.training import Trained, train
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 METHODS = ("uds", "utility", "diversity", "random", "longest", "loss")

@@ -174,8 +174,8 @@ def real_errors(
 
 def _engine() -> Any:
     from pipelines.engines.bundled import BUNDLED, bundled_folder
-    from pipelines.engines.local_config import TransformersModel
-    from pipelines.engines.transformers_engine import TransformersEngine
+    from pipelines.engines.local.config import TransformersModel
+    from pipelines.engines.local.transformers_engine import TransformersEngine
 
     name = "smollm2-135m-instruct"
     config = TransformersModel(model=name, dtype="float32")

@@ -31,7 +31,7 @@ from benchmarks.yardstick import print_yardstick
 from pipelines.engines.bundled import BUNDLED, bundled_folder
 from pipelines.engines.fake import FakeEngine
 from pipelines.engines.opening import open_engine
-from pipelines.engines.vllm_config import VllmModel
+from pipelines.engines.vllm.config import VllmModel
 from pipelines.recipe import parse_recipe
 from pipelines.runner.curation import Curation
 from pipelines.store.workspace import Workspace
@@ -96,7 +96,7 @@ class Bare:
     """vllm.LLM, given token ids."""
 
     def __init__(self, config: VllmModel, chat_tokens: Any) -> None:
-        from pipelines.engines.vllm_start import prepare_vllm, vllm_arguments
+        from pipelines.engines.vllm.start import prepare_vllm, vllm_arguments
 
         prepare_vllm()
         from vllm import LLM

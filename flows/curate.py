@@ -26,7 +26,7 @@ from flows import steps
 from flows.counts import markdown
 from flows.only_run import StillRunning, only_run
 from flows.progress import Lines
-from pipelines.engines.server_budget import BudgetSpent
+from pipelines.engines.server.budget import BudgetSpent
 from pipelines.recipe import load_recipe
 from pipelines.runner.curation import Curation
 from pipelines.runner.errors import RunStopped

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, Field, ValidationError
 
 from pipelines.engines.config import InProcessVllm, LocalModel, ServedModel
-from pipelines.engines.local_config import TransformersModel
-from pipelines.engines.vllm_config import VllmModel
+from pipelines.engines.local.config import TransformersModel
+from pipelines.engines.vllm.config import VllmModel
 from pipelines.exporters.spec import EXPORT, Export
 from pipelines.exporters.targets import clashes, over_source
 from pipelines.readers.source import FileSource, Source

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from pipelines.engines.device import torch_dtype
 from pipelines.engines.errors import ModelUnavailable
-from pipelines.engines.local_config import Dtype
+from pipelines.engines.local.config import Dtype
+from pipelines.engines.local.device import torch_dtype
 from pipelines.engines.output_head import OutputHead, output_head
 
 _INDEX = "model.safetensors.index.json"

@@ -7,14 +7,14 @@ from typing import Annotated, assert_never
 
 from pydantic import Field
 
-from pipelines.engines.local_config import (
+from pipelines.engines.local.config import (
     NliModel,
     SentenceTransformersModel,
     TransformersModel,
 )
-from pipelines.engines.server_config import OpenAiEmbedder, OpenAiModel
+from pipelines.engines.server.config import OpenAiEmbedder, OpenAiModel
 from pipelines.engines.sources import JSON, source_of, weights_identity
-from pipelines.engines.vllm_config import VllmEmbedder, VllmHiddenStates, VllmModel
+from pipelines.engines.vllm.config import VllmEmbedder, VllmHiddenStates, VllmModel
 
 # Raised when an engine comes to answer the same request differently.
 ENGINE_VERSION = 1

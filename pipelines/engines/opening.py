@@ -3,16 +3,16 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, assert_never
+from typing import assert_never
 
-from pipelines.engines.bundled import Bundled, bundled_folder
 from pipelines.engines.config import InProcessVllm, LocalModel, ModelConfig, ServedModel
 from pipelines.engines.errors import ModelUnavailable
+from pipelines.engines.from_pretrained import place, quiet, readable
 from pipelines.engines.libraries import is_installed, lacking, not_installed
-from pipelines.engines.local_config import NliModel, SentenceTransformersModel, TransformersModel
-from pipelines.engines.server_config import OpenAiEmbedder, OpenAiModel
-from pipelines.engines.sources import Hub, source_of
-from pipelines.engines.vllm_config import VllmEmbedder, VllmHiddenStates, VllmModel
+from pipelines.engines.local.config import NliModel, SentenceTransformersModel, TransformersModel
+from pipelines.engines.server.config import OpenAiEmbedder, OpenAiModel
+from pipelines.engines.sources import source_of
+from pipelines.engines.vllm.config import VllmEmbedder, VllmHiddenStates, VllmModel
 from stages.engines import Engine, Neighbours
 
 
@@ -36,38 +36,38 @@ def open_engine(config: ModelConfig) -> Engine:
 
 
 def _local(config: LocalModel) -> Engine:
-    _quiet()
-    folder, hub = _folder(config.model, config.revision)
-    with _readable(config.model):
+    quiet()
+    folder, hub = place(source_of(config.model, config.revision))
+    with readable(config.model):
         if isinstance(config, TransformersModel):
-            from pipelines.engines.transformers_engine import TransformersEngine
+            from pipelines.engines.local.transformers_engine import TransformersEngine
 
             return TransformersEngine(config, folder, **hub)
         if isinstance(config, SentenceTransformersModel):
-            from pipelines.engines.sentence_embedder import SentenceEmbedder
+            from pipelines.engines.local.sentence_embedder import SentenceEmbedder
 
             return SentenceEmbedder(config, folder, **hub)
         if isinstance(config, NliModel):
-            from pipelines.engines.nli import NliClassifier
+            from pipelines.engines.local.nli import NliClassifier
 
             return NliClassifier(config, folder, **hub)
     assert_never(config)
 
 
 def _vllm(config: InProcessVllm) -> Engine:
-    _quiet()
-    folder, hub = _folder(config.model, config.revision)
-    with _readable(config.model):
+    quiet()
+    folder, hub = place(source_of(config.model, config.revision))
+    with readable(config.model):
         if isinstance(config, VllmModel):
-            from pipelines.engines.vllm_engine import VllmEngine
+            from pipelines.engines.vllm.engine import VllmEngine
 
             return VllmEngine(config, folder, **hub)
         if isinstance(config, VllmEmbedder):
-            from pipelines.engines.vllm_pooling import VllmSentenceEmbedder
+            from pipelines.engines.vllm.pooling import VllmSentenceEmbedder
 
             return VllmSentenceEmbedder(config, folder, **hub)
         if isinstance(config, VllmHiddenStates):
-            from pipelines.engines.vllm_pooling import VllmStates
+            from pipelines.engines.vllm.pooling import VllmStates
 
             return VllmStates(config, folder, **hub)
     assert_never(config)
@@ -75,11 +75,11 @@ def _vllm(config: InProcessVllm) -> Engine:
 
 def _served(config: ServedModel) -> Engine:
     if isinstance(config, OpenAiModel):
-        from pipelines.engines.server_engine import ServerEngine
+        from pipelines.engines.server.engine import ServerEngine
 
         return ServerEngine(config)
     if isinstance(config, OpenAiEmbedder):
-        from pipelines.engines.server_embedder import ServerEmbedder
+        from pipelines.engines.server.embedder import ServerEmbedder
 
         return ServerEmbedder(config)
     assert_never(config)
@@ -94,16 +94,6 @@ def open_neighbours() -> Neighbours:
         return FaissNeighbours(on_gpu=gpu_index())
 
 
-def _folder(model: str, revision: str | None) -> tuple[str, dict[str, Any]]:
-    """What from_pretrained is given. Raises ModelUnavailable."""
-    source = source_of(model, revision)
-    if isinstance(source, Hub):
-        return source.name, {"revision": source.commit}
-    if isinstance(source, Bundled):
-        return str(bundled_folder(source)), {"local_files_only": True}
-    return str(source.folder), {"local_files_only": True}
-
-
 @contextmanager
 def _library() -> Iterator[None]:
     try:
@@ -116,15 +106,6 @@ def _library() -> Iterator[None]:
         raise ModelUnavailable(f"a library is installed and cannot be used: {error}") from error
 
 
-@contextmanager
-def _readable(model: str) -> Iterator[None]:
-    # from_pretrained reports missing files, an unreachable hub and unknown architectures like this.
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"the model '{model}' cannot be opened: {error}") from error
-
-
 def prepare_environment() -> None:
     """Before any model library is loaded. What the user's environment says stays."""
     for switch in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"):
@@ -133,11 +114,3 @@ def prepare_environment() -> None:
     # Threads that spin while they wait for one another take the cores from whoever works: beside
     # two other busy processes on 2 cores, generation ran 7 times slower than with sleeping ones.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def _quiet() -> None:
-    """No progress bars; errors only."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
 
-from pipelines.engines.server_budget import Budgeted, Spent
+from pipelines.engines.server.budget import Budgeted, Spent
 from stages.engines import Engine, EngineError, Usage
 
 

@@ -24,8 +24,8 @@ import orjson
 import polars as pl
 
 from pipelines.engines.errors import ModelUnavailable
-from pipelines.engines.local_config import TransformersModel
-from pipelines.engines.vllm_config import VllmModel
+from pipelines.engines.local.config import TransformersModel
+from pipelines.engines.vllm.config import VllmModel
 from pipelines.exporters.export import write_export
 from pipelines.exporters.provenance import Provenance
 from pipelines.recipe import Recipe, parse_export

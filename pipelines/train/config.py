@@ -13,7 +13,7 @@ from pydantic import (
     ValidationError,
 )
 
-from pipelines.engines.local_config import Dtype
+from pipelines.engines.local.config import Dtype
 from pipelines.paths import from_home
 from pipelines.train.selection_config import Selection, Uds
 from pipelines.train.tuning import Tuning, tuning_problems

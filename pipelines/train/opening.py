@@ -1,19 +1,18 @@
 """Opening what a training needs. The libraries are imported here, when they are asked for."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from pipelines.engines.bundled import Bundled, bundled_folder
 from pipelines.engines.chat_tokens import ChatTokens
 from pipelines.engines.errors import ModelUnavailable
+from pipelines.engines.from_pretrained import place, quiet, readable
 from pipelines.engines.libraries import is_installed, not_installed
 from pipelines.engines.opening import prepare_environment
-from pipelines.engines.sources import Hub, ModelSource
+from pipelines.engines.sources import ModelSource
 from pipelines.train.config import TrainingConfig
 from pipelines.train.errors import TrainingImpossible
 from pipelines.train.samples import ROW, Samples
@@ -51,7 +50,7 @@ def open_arguments(config: TrainingConfig, every: int) -> "SFTConfig":
     several GPUs without a process for each.
     """
     prepare_environment()
-    from pipelines.engines.device import chosen_device
+    from pipelines.engines.local.device import chosen_device
 
     device = chosen_device(config.device)
     _one_gpu_a_process(device.type, every)
@@ -121,8 +120,8 @@ def open_tokens(source: ModelSource, config: TrainingConfig) -> ChatTokens:
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    name, hub = _place(source)
-    with _readable(config.model):
+    name, hub = place(source)
+    with readable(config.model):
         tokenizer = AutoTokenizer.from_pretrained(name, **hub)
         text = AutoConfig.from_pretrained(name, **hub).get_text_config()
     context = getattr(text, "max_position_embeddings", None) or config.max_length
@@ -142,10 +141,10 @@ def open_model(source: ModelSource, config: TrainingConfig, tokenizer: Any) -> A
     """The model on the CPU, as it is before training. Raises ModelUnavailable."""
     from transformers import AutoModelForCausalLM
 
-    from pipelines.engines.device import torch_dtype
+    from pipelines.engines.local.device import torch_dtype
 
-    name, hub = _place(source)
-    with _readable(config.model):
+    name, hub = place(source)
+    with readable(config.model):
         model = AutoModelForCausalLM.from_pretrained(name, dtype=torch_dtype(config.dtype), **hub)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     if model.generation_config is not None:
@@ -177,28 +176,8 @@ def dataset(samples: Samples, *, candidates: bool) -> Any:
     return datasets.Dataset(table)
 
 
-def _place(source: ModelSource) -> tuple[str, dict[str, Any]]:
-    """What from_pretrained is given."""
-    if isinstance(source, Hub):
-        return source.name, {"revision": source.commit}
-    folder = bundled_folder(source) if isinstance(source, Bundled) else source.folder
-    return str(folder), {"local_files_only": True}
-
-
-@contextmanager
-def _readable(model: str) -> Iterator[None]:
-    # from_pretrained reports missing files, an unreachable hub and unknown architectures like this.
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"the model '{model}' cannot be opened: {error}") from error
-
-
 def _quiet() -> None:
-    """No progress bars; errors only."""
     import datasets
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet()
     datasets.disable_progress_bars()

@@ -4,7 +4,7 @@ import pytest
 from prefect.states import Failed
 
 from flows.curate import is_stopped
-from pipelines.engines.server_budget import BudgetSpent
+from pipelines.engines.server.budget import BudgetSpent
 from pipelines.runner.errors import RunStopped
 from stages.engines import EngineError
 

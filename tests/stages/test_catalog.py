@@ -6,12 +6,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from stages.catalog import AnyStage, stage_classes
-from stages.clear.filter import (
-    AgreementFilter,
-    BsdetectorEmbeddingFilter,
-    BsdetectorNliFilter,
-    LikelihoodFilter,
-)
+from stages.clear.filters.agreement import AgreementFilter
+from stages.clear.filters.bsdetector import BsdetectorEmbeddingFilter, BsdetectorNliFilter
+from stages.clear.filters.likelihood import LikelihoodFilter
 from stages.clear.judge import ExpectedClearJudge, SampledClearJudge
 
 read: TypeAdapter[Any] = TypeAdapter(AnyStage)

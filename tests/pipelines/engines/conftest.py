@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.local_config import SentenceTransformersModel, TransformersModel
+from pipelines.engines.local.config import SentenceTransformersModel, TransformersModel
 from pipelines.engines.opening import open_engine, prepare_environment
-from pipelines.engines.vllm_config import VllmModel
+from pipelines.engines.vllm.config import VllmModel
 
 # Before any test module imports torch.
 prepare_environment()

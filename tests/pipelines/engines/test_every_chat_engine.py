@@ -21,8 +21,8 @@ import pytest
 from pipelines.engines.bundled import BUNDLED, bundled_folder
 from pipelines.engines.fake import FakeEngine
 from pipelines.engines.opening import open_engine
-from pipelines.engines.server_config import OpenAiModel
-from pipelines.engines.vllm_config import VllmModel
+from pipelines.engines.server.config import OpenAiModel
+from pipelines.engines.vllm.config import VllmModel
 from stages.engines import (
     AnswerLogProbs,
     Chooser,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pipelines.engines.fake import FakeEngine
-from pipelines.engines.local_config import SentenceTransformersModel
+from pipelines.engines.local.config import SentenceTransformersModel
 from pipelines.engines.opening import open_engine
-from pipelines.engines.vllm_config import VllmEmbedder
+from pipelines.engines.vllm.config import VllmEmbedder
 from stages.engines import Embedder, Engine, Generator
 
 TEXTS = [

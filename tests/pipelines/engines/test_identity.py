@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipelines.engines.config import ModelConfig, identity
 from pipelines.engines.errors import ModelUnavailable
-from pipelines.engines.local_config import NliModel, SentenceTransformersModel, TransformersModel
+from pipelines.engines.local.config import NliModel, SentenceTransformersModel, TransformersModel
 from stages.engines import CAPABILITIES
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

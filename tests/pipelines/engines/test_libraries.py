@@ -19,9 +19,9 @@ from pipelines.engines.libraries import (
     lacking_neighbours,
     not_installed,
 )
-from pipelines.engines.local_config import NliModel, SentenceTransformersModel, TransformersModel
-from pipelines.engines.server_config import OpenAiModel
-from pipelines.engines.vllm_config import VllmModel
+from pipelines.engines.local.config import NliModel, SentenceTransformersModel, TransformersModel
+from pipelines.engines.server.config import OpenAiModel
+from pipelines.engines.vllm.config import VllmModel
 
 ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pipelines.engines.fake import FakeEngine
-from pipelines.engines.local_config import TransformersModel
+from pipelines.engines.local.config import TransformersModel
 from pipelines.engines.opening import open_engine
-from pipelines.engines.vllm_config import VllmHiddenStates
+from pipelines.engines.vllm.config import VllmHiddenStates
 from stages.engines import Engine, Geometry, LogitGeometry, Refused, Sketching
 from stages.uds.sketch import LogitSketch
 

@@ -5,7 +5,7 @@ import pytest
 
 from pipelines.engines.errors import ModelUnavailable
 from pipelines.engines.libraries import not_installed
-from pipelines.engines.local_config import SentenceTransformersModel, TransformersModel
+from pipelines.engines.local.config import SentenceTransformersModel, TransformersModel
 from pipelines.engines.opening import open_engine
 
 _NO_NETWORK = """

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.server_budget import Spent
-from pipelines.engines.server_config import Budget, OpenAiModel
-from pipelines.engines.server_engine import ServerEngine
+from pipelines.engines.server.budget import Spent
+from pipelines.engines.server.config import Budget, OpenAiModel
+from pipelines.engines.server.engine import ServerEngine
 from pipelines.runner.models import Models
 from stages.engines import EngineError, Sampling, Usage
 from tests.servers.scripted_server import ScriptedServer, chat_reply
