@@ -9,7 +9,7 @@ order of the candidates and the adapters' beginning. The budget is the number of
 tokens that each method trained on stand beside its loss. Lower is better; a difference within the
 spread says nothing.
 
-On a CPU a small setting (SmolLM2-135M, 128 tokens, 8 steps of 8), on a GPU a real one (512 tokens,
+On a CPU a small setting (SmolLM2-135M, 128 tokens, 8 steps of 4), on a GPU a real one (512 tokens,
 one epoch). Either can be changed by the options.
 """
 
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=512 if on_gpu else 128)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--keep", type=int, default=2)
-    parser.add_argument("--batch-size", type=int, default=16 if on_gpu else 8)
+    parser.add_argument("--batch-size", type=int, default=16 if on_gpu else 4)
     parser.add_argument("--learning-rate", type=float, default=1.5e-4 if on_gpu else 5e-4)
     parser.add_argument("--data", type=Path, default=DATA)
     asked = parser.parse_args()
