@@ -23,9 +23,9 @@ from stages.catalog import stage_classes
 from stages.clean.rules import CleanRules
 from stages.clear.calibrate import ClearCalibrate
 from stages.clear.correct import ClearCorrect
-from stages.clear.filters.agreement import AgreementFilter
-from stages.clear.filters.bsdetector import BsdetectorEmbeddingFilter, BsdetectorNliFilter
-from stages.clear.filters.likelihood import LikelihoodFilter
+from stages.clear.filter.agreement import AgreementFilter
+from stages.clear.filter.bsdetector import BsdetectorEmbeddingFilter, BsdetectorNliFilter
+from stages.clear.filter.likelihood import LikelihoodFilter
 from stages.clear.judge import ExpectedClearJudge, SampledClearJudge
 from stages.clear.propose import ClearPropose
 from stages.dedup.exact import ExactDedup

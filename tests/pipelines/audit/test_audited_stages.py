@@ -8,7 +8,7 @@ from pipelines.recipe import Recipe
 from stages.base import Stage
 from stages.clean.rules import CleanRules
 from stages.clear.correct import ClearCorrect
-from stages.clear.filters.likelihood import LikelihoodFilter
+from stages.clear.filter.likelihood import LikelihoodFilter
 from stages.clear.judge import ExpectedClearJudge
 from stages.clear.propose import ClearPropose
 from stages.dedup.exact import ExactDedup

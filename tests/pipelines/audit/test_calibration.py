@@ -5,7 +5,7 @@ import pytest
 from pipelines.audit.auditing import Audited
 from pipelines.audit.calibration import calibrations
 from stages.clean.rules import CleanRules
-from stages.clear.filters.likelihood import LikelihoodFilter
+from stages.clear.filter.likelihood import LikelihoodFilter
 from stages.clear.judge import ExpectedClearJudge
 
 FILTER = LikelihoodFilter(estimator="likelihood", model="judge")

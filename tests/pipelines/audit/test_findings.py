@@ -5,7 +5,7 @@ from pipelines.audit.auditing import Audited
 from pipelines.audit.figures import Catch, Estimate, Threshold
 from pipelines.audit.findings import WHOLE, Figure, figures, finding
 from stages.clean.rules import CleanRules
-from stages.clear.filters.likelihood import LikelihoodFilter
+from stages.clear.filter.likelihood import LikelihoodFilter
 from stages.clear.judge import ExpectedClearJudge
 
 FILTER = LikelihoodFilter(estimator="likelihood", model="judge")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stages.clear.agreement import ANSWER_MARK, extracted
-from stages.clear.filters.agreement import AgreementFilter
+from stages.clear.filter.agreement import AgreementFilter
 from stages.keep import KeepAbove
 
 MARK = re.compile(ANSWER_MARK)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.clear.filters.bsdetector import BsdetectorEmbeddingFilter, BsdetectorNliFilter
+from stages.clear.filter.bsdetector import BsdetectorEmbeddingFilter, BsdetectorNliFilter
 from stages.engines import Completion, Refused, Sampling, Usage
 
 Chat = Sequence[Mapping[str, str]]

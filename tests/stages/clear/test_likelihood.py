@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.clear.filters.likelihood import LikelihoodFilter
+from stages.clear.filter.likelihood import LikelihoodFilter
 from stages.engines import Refused
 from stages.keep import KeepAbove
 

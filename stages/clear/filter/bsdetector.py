@@ -20,7 +20,7 @@ from stages.clear.bsdetector import (
     sampled_reflections,
 )
 from stages.clear.confidence import combined
-from stages.clear.filters.base import ModelFilter
+from stages.clear.filter.base import ModelFilter
 from stages.clear.outcomes import Scored, for_sound
 from stages.clear.target import Target
 from stages.context import Context

@@ -7,7 +7,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from stages.clear.agreement import ANSWER_MARK, Agreement, MetaField, Pattern, agreements
-from stages.clear.filters.base import ConfidenceFilter
+from stages.clear.filter.base import ConfidenceFilter
 from stages.clear.outcomes import score_table
 from stages.context import Context
 

@@ -7,7 +7,7 @@ from typing import Literal
 import pyarrow as pa
 from pydantic import Field
 
-from stages.clear.filters.base import ModelFilter
+from stages.clear.filter.base import ModelFilter
 from stages.clear.likelihood import LikelihoodScore, likelihood_scores
 from stages.clear.outcomes import Scored
 from stages.clear.target import Target

@@ -12,9 +12,9 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Discriminator, Tag
 
-from stages.clear.filters.agreement import AgreementFilter
-from stages.clear.filters.bsdetector import BsdetectorEmbeddingFilter, BsdetectorNliFilter
-from stages.clear.filters.likelihood import LikelihoodFilter
+from stages.clear.filter.agreement import AgreementFilter
+from stages.clear.filter.bsdetector import BsdetectorEmbeddingFilter, BsdetectorNliFilter
+from stages.clear.filter.likelihood import LikelihoodFilter
 
 
 def _which(given: Any) -> str | None:
