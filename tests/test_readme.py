@@ -41,7 +41,7 @@ def yaml_file(name: str) -> str:
 
 
 WINNOW = [command for command in indented_commands() if command.startswith("winnow ")]
-OTHERS = {"make demo", "uv sync --extra cpu"}
+OTHERS = {"make demo", "make sync", "source .venv/bin/activate"}
 
 
 def run(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -98,15 +98,8 @@ def test_the_stage_of_the_readme_is_a_stage() -> None:
     """It is checked like any stage: built, run, its verdicts conserved."""
     import polars as pl
 
-    code = (
-        "from typing import Literal\n"
-        "import polars as pl\n"
-        "from stages.base import Stage\n"
-        "from stages.context import Context\n"
-        "from stages.verdicts import as_json, verdict\n" + fenced("python")
-    )
     names: dict[str, object] = {"__name__": "readme"}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(fenced("python"), "README.md", "exec"), names)
     stage = names["LongestPrompts"]()  # type: ignore[operator]
     rows = pl.LazyFrame(
         {

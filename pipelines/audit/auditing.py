@@ -33,7 +33,7 @@ from stages.clear.calibrate import ClearCalibrate
 from stages.context import Context
 
 # Kinds of models that are made from the rows of a run: in an audit they would be made of bad ones.
-BUILT: Final = frozenset({"tuned", "index"})
+BUILT: Final = frozenset({"tuned"})
 
 
 @dataclass(frozen=True)

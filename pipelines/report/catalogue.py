@@ -1,5 +1,6 @@
 """What stages there are, told from their docstrings, fields and schemas."""
 
+import importlib
 import inspect
 import types
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -22,9 +23,8 @@ def described_kind(kind: str) -> dict[str, Any]:
     Raises KeyError for a kind that does not exist.
     """
     classes = stage_classes()[kind]
-    module = inspect.getmodule(classes[0])
-    several = inspect.cleandoc(module.__doc__ or "") if len(classes) > 1 and module else ""
-    text = several or documentation(classes[0])
+    home = importlib.import_module(f"stages.{kind}")  # the file or folder is named like the kind
+    text = inspect.cleandoc(home.__doc__ or "") if len(classes) > 1 else documentation(classes[0])
     # "`clear.filter`: how far ..." -> "how far ..."
     summary = text.partition("\n")[0].removeprefix(f"`{kind}`: ")
     return {
@@ -34,8 +34,8 @@ def described_kind(kind: str) -> dict[str, Any]:
     }
 
 
-def documentation(stage: type[Stage]) -> str:
-    return inspect.cleandoc(stage.__doc__ or "")
+def documentation(config: type[BaseModel]) -> str:
+    return inspect.cleandoc(config.__doc__ or "")
 
 
 def described(stage: type[Stage]) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def described(stage: type[Stage]) -> dict[str, Any]:
         ],
         "calls_per_row": example.calls_per_row(),
         "fields": [
-            _field(name, field)
+            described_field(name, field)
             for name, field in stage.model_fields.items()
             if name != "kind" and not _is_switch(field)
         ],
@@ -84,7 +84,8 @@ def _is_switch(field: FieldInfo) -> bool:
     return field.is_required() and get_origin(field.annotation) is Literal
 
 
-def _field(name: str, field: FieldInfo) -> dict[str, Any]:
+def described_field(name: str, field: FieldInfo) -> dict[str, Any]:
+    """name, type as `type_name` tells it, required, default, description."""
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     return {
         "name": name,

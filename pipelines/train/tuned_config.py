@@ -17,8 +17,8 @@ class TunedModel(Tuning, frozen=True):
     """A model of the recipe, fine-tuned in a process of its own when it is first asked for.
 
     It is known by its base, these settings, the seed and the rows that it is trained on, in their
-    order: when those change, it and all that it has answered is made anew. Fields that are not
-    named here are those of `winnow train sft`.
+    order: when those change, it and all that it has answered is made anew. The other fields are
+    those that say how `winnow train sft` tunes; seed and device are not among them.
     """
 
     kind: Literal["tuned"] = "tuned"

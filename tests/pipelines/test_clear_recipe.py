@@ -27,7 +27,7 @@ SMALL = (
 def test_it_runs_from_end_to_end_and_a_second_time_trains_and_asks_nothing(tmp_path: Path) -> None:
     if not DOLLY.exists():
         pytest.skip("the shared data is not here: instruct/dolly_3k.jsonl")
-    changes = [f"source.path={DOLLY}", f"exports.0.path={tmp_path / 'clear.jsonl'}", *SMALL]
+    changes = [f"source={{path: {DOLLY}}}", f"exports.0.path={tmp_path / 'clear.jsonl'}", *SMALL]
     recipe = load_recipe(ROOT / "pipelines" / "recipes" / "clear.yaml", changes)
     workspace = Workspace(tmp_path / "workspace")
     first = Curation(recipe, workspace, limit=10)

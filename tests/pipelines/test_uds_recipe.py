@@ -18,7 +18,7 @@ DOLLY = ROOT.parent / "shared" / "data" / "instruct" / "dolly_3k.jsonl"
 def test_of_sixteen_real_rows_two_of_each_eight_are_chosen(tmp_path: Path) -> None:
     if not DOLLY.exists():
         pytest.skip("the shared data is not here: instruct/dolly_3k.jsonl")
-    changes = [f"source.path={DOLLY}", f"exports.0.path={tmp_path / 'uds.jsonl'}"]
+    changes = [f"source={{path: {DOLLY}}}", f"exports.0.path={tmp_path / 'uds.jsonl'}"]
     recipe = load_recipe(ROOT / "pipelines" / "recipes" / "uds.yaml", changes)
     curation = Curation(recipe, Workspace(tmp_path / "workspace"), limit=16)
 
