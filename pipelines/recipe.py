@@ -47,7 +47,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     max_failed: float = Field(
         default=0.01, ge=0, le=1, description="Share of rows (0-1) that may fail in a sound run."
     )
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
 
 def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:

@@ -32,7 +32,7 @@ def audit(
         float,
         typer.Option(min=0, max=1, metavar="SHARE", help="Precision to find a threshold for."),
     ] = 0.9,
-    seed: Annotated[int, typer.Option(help="Which rows, and how they are spoiled.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which rows, and how they are spoiled.")] = 0,
     changes: ChangesOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import orjson
 
-from pipelines.audit.auditing import Audited, Auditing, audited_stages
+from pipelines.audit.auditing import Audited, Auditing, LeftOut, audited_stages
 from pipelines.audit.calibration import calibrations
 from pipelines.audit.errors import AuditImpossible
 from pipelines.audit.findings import figures, finding
@@ -96,12 +96,14 @@ class Audit:
         here = self._folder(plan)
         if (here.root / REPORT).exists():
             report = orjson.loads((here.root / REPORT).read_bytes())
-            return {**report, "folder": str(here.root), "reused": True}
+            # The stages that are audited are the same; what else the recipe has may differ.
+            now = {"recipe": self.recipe.name, "left_out": _told(left_out)}
+            return {**report, **now, "folder": str(here.root), "reused": True}
         sample, plantings = self._rows(RowSet(list(tables)))
         check_plan(plan.stages, recipe.models, self.workspace, self.find)
         audited, efforts = self._audited(recipe, plan, here, sample, plantings)
         report = self._report(here, sample, plantings, audited)
-        report["left_out"] = [{"stage": one.stage, "why": one.why} for one in left_out]
+        report["left_out"] = _told(left_out)
         report["efforts"] = efforts
         write_bytes(here.root / REPORT, dump(report))
         return {**report, "folder": str(here.root), "reused": False}
@@ -198,3 +200,7 @@ class Audit:
                 for one in (finding(kind, lines) for kind in kinds)
             ],
         }
+
+
+def _told(left_out: tuple[LeftOut, ...]) -> list[dict[str, str]]:
+    return [{"stage": one.stage, "why": one.why} for one in left_out]

@@ -1,7 +1,7 @@
 """Chats as a model reads them: rendered by its chat template and cut into tokens."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,7 @@ _TEMPLATE_ERRORS = (
     LookupError,
     AttributeError,
 )
+Tools = Sequence[Mapping[str, Any]]  # as templates take them: JSON schemas of functions
 _AT_ONCE = 1_000  # texts given to the tokenizer in one go: bounds its objects to some 50 MB
 
 
@@ -53,6 +54,7 @@ class ChatTokens:
         template = tokenizer.chat_template
         text = template if isinstance(template, str) else json.dumps(template)
         self._knows_tool_calls = "tool_calls" in text
+        self._knows_tools = "tools" in text
         self._special = frozenset(tokenizer.all_special_ids) | {
             token for token, added in tokenizer.added_tokens_decoder.items() if added.special
         }
@@ -88,17 +90,21 @@ class ChatTokens:
         """
         return [
             chat if isinstance(chat, Refused) else self._answer(chat, max_tokens)
-            for chat in self._split(chats)
+            for chat in self._split(chats, [()] * len(chats))
         ]
 
-    def beginnings(self, chats: Sequence[Chat], max_tokens: int) -> list[Answer | Refused]:
+    def beginnings(
+        self, chats: Sequence[Chat], max_tokens: int, tools: Sequence[Tools] | None = None
+    ) -> list[Answer | Refused]:
         """As `answers`, but prompt and answer together keep `max_tokens` tokens.
 
-        Refused also when nothing of the answer is among them.
+        tools: those that each chat declares, which are part of its prompt.
+        Refused also when nothing of the answer is among them, and for tools that the template has
+        no place for.
         """
         return [
             chat if isinstance(chat, Refused) else self._beginning(chat, max_tokens)
-            for chat in self._split(chats)
+            for chat in self._split(chats, tools or [()] * len(chats))
         ]
 
     def _beginning(self, chat: Answer, max_tokens: int) -> Answer | Refused:
@@ -121,9 +127,9 @@ class ChatTokens:
             )
         return Answer(chat.prompt, answer, len(answer) < len(chat.answer))
 
-    def _split(self, chats: Sequence[Chat]) -> list[Answer | Refused]:
+    def _split(self, chats: Sequence[Chat], tools: Sequence[Tools]) -> list[Answer | Refused]:
         """Each chat whole, in two parts."""
-        parts = [self._parts(chat) for chat in chats]
+        parts = [self._parts(chat, its) for chat, its in zip(chats, tools, strict=True)]
         texts = [text for part in parts if not isinstance(part, Refused) for text in part]
         tokens = iter(self.tokens(texts))
         return [
@@ -139,7 +145,7 @@ class ChatTokens:
             return Refused("the chat template puts nothing before the answer")
         return Answer(prompt, answer, cut=False)
 
-    def _parts(self, chat: Chat) -> tuple[str, str] | Refused:
+    def _parts(self, chat: Chat, tools: Tools = ()) -> tuple[str, str] | Refused:
         """The rendered text before the last turn's content, and from there to the end.
 
         A template may write more into a past assistant turn than into one that is to be answered
@@ -149,23 +155,28 @@ class ChatTokens:
         """
         if not chat or chat[-1].get("role") != "assistant":
             return Refused("the last turn is not the assistant's")
-        whole = self._rendered(chat)
+        if tools and not self._knows_tools:
+            return Refused("the model's chat template has no place for the tools of this chat")
+        whole = self._rendered(chat, tools)
         if isinstance(whole, Refused):
             return whole
         first = (chat[-1].get("content") or "").lstrip()[:1]
         other = "\ue000" if first != "\ue000" else "\ue001"  # never the same first character
-        twin = self._rendered([*chat[:-1], {"role": "assistant", "content": other}])
+        twin = self._rendered([*chat[:-1], {"role": "assistant", "content": other}], tools)
         if isinstance(twin, Refused):
             return twin
         border = _shared_prefix(whole, twin)
         return whole[:border], whole[border:]
 
-    def _rendered(self, chat: Chat, begin_answer: bool = False) -> str | Refused:
+    def _rendered(
+        self, chat: Chat, tools: Tools = (), *, begin_answer: bool = False
+    ) -> str | Refused:
         try:
             messages = [self._plain(message) for message in chat]
             return str(
                 self.tokenizer.apply_chat_template(
                     messages,
+                    tools=list(tools) or None,
                     tokenize=False,
                     add_generation_prompt=begin_answer,
                     date_string=_DATE.strftime("%d %b %Y"),

@@ -36,8 +36,9 @@ from stages.base import Stage
 
 _INTRODUCTION: Final = """# What a recipe can say
 
-Made from the configs by `python -m pipelines.report.reference`. The options of each stage: `winnow stages KIND`. Formats of a source are
-found from its records; a value in the table's third column is the default, and *required* has none.
+Made from the configs by `python -m pipelines.report.reference`.
+The options of each stage: `winnow stages KIND`.
+The third column holds the default; what is *required* has none.
 """
 _SECTIONS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
     "A recipe": {"the file": Recipe},

@@ -39,7 +39,7 @@ from pipelines.runner.provenance import export_provenance, export_row_type, run_
 from pipelines.runner.readiness import check_before_import, check_plan
 from pipelines.runner.rowset import RowSet
 from pipelines.runner.scoring import Scored, Scoring
-from pipelines.runner.tuned import TunedModels, needs_rows
+from pipelines.runner.tuned import TunedModels, needs_rows, pinned_models
 from pipelines.runner.views import write_views
 from pipelines.store.atomic import sweep
 from pipelines.store.runs import RunFolder
@@ -70,7 +70,8 @@ class Curation:
 
     def __post_init__(self) -> None:
         self.models = Models(dict(self.recipe.models), self.open_engine)
-        self.tuned = TunedModels(self.recipe, self.workspace, self.identify, self.progress)
+        pinned = pinned_models(self.recipe, self.workspace)
+        self.tuned = TunedModels(self.recipe, self.workspace, self.identify, self.progress, pinned)
         self.rows = RowSet()
         self.scored: dict[str, Scored] = {}
         self.started = datetime.now(UTC)
@@ -84,7 +85,7 @@ class Curation:
         tables, imported, effort = step.run()
         for table in tables:
             self.rows.add(table)
-        self.plan: Plan = make_plan(self.recipe, tables, self.identify)
+        self.plan: Plan = make_plan(self.recipe, tables, self.identify, self.tuned.pinned)
         for note in self.plan.notes:
             self.progress.note(note)
         if not imported.counts.rows_in:

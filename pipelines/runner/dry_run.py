@@ -27,6 +27,7 @@ from pipelines.runner.progress import Progress, Silent
 from pipelines.runner.readiness import missing_libraries
 from pipelines.runner.rowset import RowSet
 from pipelines.runner.scoring import Scored, Scoring
+from pipelines.runner.tuned import pinned_models
 from pipelines.store.runs import RunFolder
 from pipelines.store.scores import ScoreStore
 from pipelines.store.workspace import Workspace
@@ -124,7 +125,9 @@ class DryRun:
         tables, imported, _ = step.run()
         for table in tables:
             self.rows.add(table)
-        plan = make_plan(self.recipe, tables, self.identify)
+        plan = make_plan(
+            self.recipe, tables, self.identify, pinned_models(self.recipe, self.workspace)
+        )
         stages = tuple(self._forecast(planned) for planned in plan.stages)
         finished = RunFolder(self.workspace, plan.run_id).manifest() is not None
         return Forecast(

@@ -38,12 +38,20 @@ class Plan:
 
 
 def make_plan(
-    recipe: Recipe, tables: Sequence[Table], identify: Callable[[Any], dict[str, Any]]
+    recipe: Recipe,
+    tables: Sequence[Table],
+    identify: Callable[[Any], dict[str, Any]],
+    pinned: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Settle row types, engine identities and the run's id. Loads no model."""
+    """Settle row types, engine identities and the run's id. Loads no model.
+
+    pinned: the models of earlier runs that the recipe takes (`tuned.pinned_models`).
+    """
     present = [kind for kind in ROW_TYPES if any(t.row_type == kind and t.rows for t in tables)]
     used = {need.model for stage in recipe.stages for need in stage.needs()}
-    identities = {name: planned_identity(recipe, name, identify) for name in sorted(used)}
+    identities = {
+        name: planned_identity(recipe, name, identify, pinned or {}) for name in sorted(used)
+    }
     planned = []
     notes = []
     for number, stage in enumerate(recipe.stages, start=1):

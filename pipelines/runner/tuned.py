@@ -10,6 +10,7 @@ that the run's memory and its libraries stay as they were.
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from pipelines.engines.local.config import TransformersModel
 from pipelines.engines.vllm.config import VllmModel
 from pipelines.exporters.export import write_export
 from pipelines.exporters.provenance import Provenance
+from pipelines.exporters.targets import manifest_path
 from pipelines.recipe import Recipe, parse_export
 from pipelines.runner.progress import Progress
 from pipelines.runner.rowset import RowSet
@@ -50,8 +52,13 @@ KEY: Final = "key"
 _LAST_LINES: Final = 20  # of what a training that failed has said
 
 
-def planned_identity(recipe: Recipe, name: str, identify: Identify) -> dict[str, Any]:
-    """By what a model is known before the run: of a tuned one, all but the rows."""
+def planned_identity(
+    recipe: Recipe, name: str, identify: Identify, pinned: Mapping[str, Any]
+) -> dict[str, Any]:
+    """By what a model is known before the run: of a tuned one, all but the rows.
+
+    pinned: what `pinned_models` has found.
+    """
     config = recipe.models[name]
     if not isinstance(config, TunedModel):
         return identify(config)
@@ -61,8 +68,28 @@ def planned_identity(recipe: Recipe, name: str, identify: Identify) -> dict[str,
         "tuning": config.model_dump(mode="json", exclude=set(config.not_tuning)),
         "rows": config.rows.model_dump(),
         "seed": recipe.seed,
-        **({"pin": config.pin} if config.pin else {}),
+        # Not as it is written: `latest` is another run tomorrow.
+        **({"pin": pinned[name][KEY]} if name in pinned else {}),
     }
+
+
+def pinned_models(recipe: Recipe, workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """The identities of the models that the recipe takes from earlier runs, by name.
+
+    Raises NoSuchRun, and ModelUnavailable for a run that has made no such model.
+    """
+    found = {}
+    for name, config in recipe.models.items():
+        if not isinstance(config, TunedModel) or config.pin is None:
+            continue
+        manifest = find_run(workspace, config.pin).manifest() or {"engines": {}}
+        identity: Mapping[str, Any] = manifest["engines"].get(name, {})
+        if KEY not in identity:
+            raise ModelUnavailable(
+                f"run {config.pin} has made no model '{name}' that could be used"
+            )
+        found[name] = dict(identity)
+    return found
 
 
 def needs_rows(recipe: Recipe, names: Sequence[str]) -> list[str]:
@@ -74,6 +101,7 @@ def needs_rows(recipe: Recipe, names: Sequence[str]) -> list[str]:
 class TunedModels:
     """The tuned models of one run. What is settled stays: a model is made of the rows of once.
 
+    pinned   what `pinned_models` has found
     settled  name: identity, which holds the key
     """
 
@@ -81,6 +109,7 @@ class TunedModels:
     workspace: Workspace
     identify: Identify
     progress: Progress
+    pinned: Mapping[str, dict[str, Any]]
     settled: dict[str, dict[str, Any]] = field(default_factory=dict)
     chosen: dict[str, pl.LazyFrame] = field(default_factory=dict)
 
@@ -90,14 +119,14 @@ class TunedModels:
             return self.settled[name]
         config = self._config(name)
         if config.pin:
-            identity = self._pinned(name, config.pin)
+            identity = self._checked_pin(name, config.pin)
         else:
             flagged = pl.LazyFrame({"place": rows.flagged(config.rows.unflagged_by)})
             chosen = rows.scan(row_type).join(
                 flagged, on="place", how="anti", maintain_order="left"
             )
             contents = chosen.select("content").collect()["content"]
-            known = planned_identity(self.recipe, name, self.identify)
+            known = self._planned(name)
             known["rows"] = hashlib.blake2b(b"".join(contents), digest_size=16).hexdigest()
             identity = {**known, KEY: digest("tuned", known).hex(), "trained_on": len(contents)}
             # In the order in which a manifest gives it back: a pinned model names the same scores.
@@ -123,13 +152,16 @@ class TunedModels:
         folder = training.output.parent
         if name not in self.chosen:
             raise ModelUnavailable(f"the pinned model '{name}' is not in {folder} any more")
-        self._write_table(folder / "table.jsonl", self.chosen[name], run_id, row_type)
+        table = folder / "table.jsonl"
+        # By the model's key an earlier run has written the same rows, and may have begun with them.
+        if not manifest_path(table).is_file():
+            self._write_table(table, self.chosen[name], run_id, row_type)
         path = folder / "config.json"
         write_bytes(path, training.model_dump_json().encode())
         self.progress.note(
             f"'{name}' is trained on {self.settled[name]['trained_on']:,} rows ({folder})"
         )
-        _trained(path, name, self.progress)
+        _trained(path, name, one_device(self._base(name)), self.progress)
         for checkpoint in training.output.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)  # twice the weights each, and of no use any more
 
@@ -147,6 +179,7 @@ class TunedModels:
                 "model": base.model,
                 "revision": base.revision,
                 "dtype": base.dtype,
+                "device": "cpu" if getattr(base, "device", "") == "cpu" else "auto",
                 "table": {"path": folder / "table.jsonl"},
                 "output": folder / "training",
                 "keep_checkpoints": 1,
@@ -154,12 +187,20 @@ class TunedModels:
             }
         )
 
-    def _pinned(self, name: str, run: str) -> dict[str, Any]:
-        manifest = find_run(self.workspace, run).manifest() or {"engines": {}}
-        found: Mapping[str, Any] = manifest["engines"].get(name, {})
-        if KEY not in found:
-            raise ModelUnavailable(f"run {run} has made no model '{name}' that could be used")
-        return dict(found)
+    def _checked_pin(self, name: str, run: str) -> dict[str, Any]:
+        """The pinned identity. Its answers are asked for as this recipe says, so that must fit."""
+        found = self.pinned[name]
+        now = orjson.loads(dump(self._planned(name)))
+        for part in ("base", "tuning"):
+            if found[part] != now[part]:
+                raise ModelUnavailable(
+                    f"run {run} has made its '{name}' otherwise than this recipe says: its {part} "
+                    f"was {found[part]} and is {now[part]}. Give the settings that it was made with"
+                )
+        return found
+
+    def _planned(self, name: str) -> dict[str, Any]:
+        return planned_identity(self.recipe, name, self.identify, self.pinned)
 
     def _config(self, name: str) -> TunedModel:
         config = self.recipe.models[name]
@@ -172,12 +213,24 @@ class TunedModels:
         return base
 
 
-def _trained(config: Path, name: str, progress: Progress) -> None:
+def one_device(base: Base) -> dict[str, str]:
+    """The environment in which a process sees the one GPU that the base names, or the first one."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    _, _, number = getattr(base, "device", "auto").partition(":")
+    place = int(number or 0)
+    if visible is None:
+        return {"CUDA_VISIBLE_DEVICES": str(place)}
+    there = [device for device in visible.split(",") if device]
+    return {"CUDA_VISIBLE_DEVICES": there[place] if place < len(there) else visible}
+
+
+def _trained(config: Path, name: str, device: Mapping[str, str], progress: Progress) -> None:
     command = [sys.executable, "-m", "pipelines.train", str(config)]
     last: deque[str] = deque(maxlen=_LAST_LINES)
     # It ends when its standard input does, which nothing is written to: when this process is gone.
     with subprocess.Popen(
         command,
+        env={**os.environ, **device},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -189,7 +242,7 @@ def _trained(config: Path, name: str, progress: Progress) -> None:
         listening = Thread(target=last.extend, args=(process.stderr,), daemon=True)
         listening.start()
         try:
-            _pass_on(process.stdout, progress)
+            pass_on(process.stdout, progress)
             code = process.wait()
         except BaseException:
             process.terminate()  # its last checkpoint is where the next call goes on
@@ -203,19 +256,24 @@ def _trained(config: Path, name: str, progress: Progress) -> None:
         raise EngineError(f"the training of '{name}' ended with exit code {code}: {said}")
 
 
-def _pass_on(lines: IO[str], progress: Progress) -> None:
+def pass_on(lines: IO[str], progress: Progress) -> None:
+    """What the training tells (pipelines/train/__main__.py), told on."""
     for line in lines:
-        try:
-            what, *told = json.loads(line)
-        except ValueError:
-            progress.note(line.rstrip())  # a library that prints
-            continue
-        match what:
-            case "start":
-                progress.start(*told)
-            case "advance":
-                progress.advance(told[0], Usage())
-            case "finish":
-                progress.finish(*told)
+        match _said(line):
+            case ["start", str(step), int(total), int(done), str(unit)]:
+                progress.start(step, total, done, unit)
+            case ["advance", int(amount)]:
+                progress.advance(amount, Usage())
+            case ["finish", str(summary)]:
+                progress.finish(summary)
+            case ["note", str(text)]:
+                progress.note(text)
             case _:
-                progress.note(*told)
+                progress.note(line.rstrip())  # a library that prints
+
+
+def _said(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

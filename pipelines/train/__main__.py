@@ -19,7 +19,7 @@ from typing import Final
 
 from pipelines.engines.errors import ModelUnavailable
 from pipelines.train.config import TrainingConfig
-from pipelines.train.errors import TrainingImpossible
+from pipelines.train.errors import TrainingImpossible, TrainingStopped
 from pipelines.train.merging import merged
 from pipelines.train.training import train
 from pipelines.yaml_config import RecipeError
@@ -66,7 +66,7 @@ def main(path: str) -> int:
     try:
         train(config, workspace=config.output, progress=Lines())
         merged(config)
-    except (TrainingImpossible, ModelUnavailable, RecipeError) as error:
+    except (TrainingImpossible, TrainingStopped, ModelUnavailable, RecipeError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except EngineError as error:

@@ -63,6 +63,8 @@ _REASONS: Final = {
     "disable_tqdm": "winnow shows the progress itself",
     "accelerator_config": "winnow sees to an order of samples that a resumed training repeats",
     "prediction_loss_only": "only the loss is evaluated",
+    "bf16_full_eval": "it would round the weights that are trained: mixed_precision",
+    "fp16_full_eval": "it would round the weights that are trained: mixed_precision",
     "push_to_hub": "winnow uploads nothing",
 }
 

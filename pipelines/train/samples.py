@@ -37,15 +37,16 @@ class Samples:
     left_out: tuple[tuple[str, str], ...]
     cut: tuple[str, ...]
 
-    def counts(self) -> dict[str, int]:
-        return {"trained": len(self.ids), "left_out": len(self.left_out), "cut": len(self.cut)}
+    def counts(self, used: str) -> dict[str, int]:
+        """used: what those that are whole or cut are called."""
+        return {used: len(self.ids), "left_out": len(self.left_out), "cut": len(self.cut)}
 
-    def lines(self) -> Iterator[dict[str, str]]:
-        """What became of each row that is not whole, one object each."""
+    def lines(self, side: str) -> Iterator[dict[str, str]]:
+        """What became of each row that is not whole, one object each. side: train or held_out."""
         for row_id, reason in self.left_out:
-            yield {"id": row_id, "state": "left_out", "reason": reason}
+            yield {"id": row_id, "side": side, "state": "left_out", "reason": reason}
         for row_id in self.cut:
-            yield {"id": row_id, "state": "cut"}
+            yield {"id": row_id, "side": side, "state": "cut"}
 
 
 def tokenised(rows: Iterable[TableRow], tokens: ChatTokens, max_length: int) -> Samples:
@@ -77,7 +78,9 @@ def _each(
 ) -> Iterator[tuple[TableRow, Answer | Refused]]:
     every = iter(rows)
     while some := list(islice(every, _AT_ONCE)):
-        answers = tokens.beginnings([row.chat for row in some], max_length)
+        answers = tokens.beginnings(
+            [row.chat for row in some], max_length, [row.tools for row in some]
+        )
         for row, answer in zip(some, answers, strict=True):
             yield row, answer if row.good else _BAD
 
@@ -96,10 +99,10 @@ def _table(whole: Sequence[np.ndarray[Any, Any]], answer_from: Sequence[int]) ->
 
 def _nothing_left(left_out: Sequence[tuple[str, str]]) -> str:
     if not left_out:
-        return "the table holds no rows: there is nothing to train on"
+        return "the table holds no rows"
     reasons = Counter(reason for _, reason in left_out)
     lines = [f"  - {rows:,} rows: {reason}" for reason, rows in reasons.most_common(5)]
     more = len(reasons) - len(lines)
     if more > 0:
         lines.append(f"  - {more:,} more reasons")
-    return "\n".join([f"none of {len(left_out):,} rows can be trained on:", *lines])
+    return "\n".join([f"none of {len(left_out):,} rows can be used:", *lines])

@@ -15,6 +15,7 @@ from typing import IO, Any, Final
 import orjson
 import zstandard
 
+from pipelines.engines.chat_tokens import Tools
 from pipelines.engines.file_hashes import sha256_of
 from pipelines.exporters.lines import ID
 from pipelines.exporters.targets import HELD_OUT, TRAIN, manifest_path, side_path
@@ -50,11 +51,13 @@ class TableRow:
     """A row's id (its number from 1 where the export holds none) and its conversation.
 
     good: whether it is to be imitated; a row with `label: false` is not.
+    tools: those that it declares, for the chat template.
     """
 
     id: str
     chat: Chat
     good: bool
+    tools: Tools = ()
 
 
 def table_files(path: Path) -> TableFiles:
@@ -112,7 +115,8 @@ def rows_of_file(file: TableFile) -> Iterator[TableRow]:
     """The rows in their order."""
     for number, record in enumerate(_records(file.path), start=1):
         chat = [_message(message) for message in record["messages"]]
-        yield TableRow(str(record.get(ID, number)), chat, record.get("label") is not False)
+        good = record.get("label") is not False
+        yield TableRow(str(record.get(ID, number)), chat, good, record.get("tools") or ())
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:

@@ -116,12 +116,32 @@ class SelectingTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
 
         transformers calls this once for each step of the optimiser.
         """
+        if self.state.global_step >= self.state.max_steps:
+            return [], None  # resumed behind the last step: transformers looks only after a step
         self.times.begin_step()
         with self.times.selecting():
-            self.selection.begin_step()
+            self._begin_selection()
         chosen = (self._chosen(batch) for batch in epoch_iterator)
         samples: tuple[list[Any], Any] = super().get_batch_samples(chosen, num_batches, device)
         return samples
+
+    def _begin_selection(self) -> None:
+        try:
+            self.selection.begin_step()
+        except ValueError as error:  # an output head that is no numbers any more
+            raise TrainingStopped(self._diverged(str(error))) from error
+
+    def check_weights(self) -> None:
+        """Raises TrainingStopped where what is trained is NaN or inf: nothing to save."""
+        trained = (one for one in self.model.parameters() if one.requires_grad)
+        if not all(bool(torch.isfinite(one).all()) for one in trained):
+            raise TrainingStopped(self._diverged("weights are NaN or inf"))
+
+    def _diverged(self, what: str) -> str:
+        return (
+            f"step {self.state.global_step}: {what}; the model has diverged. A lower learning "
+            "rate may help, or no half precision."
+        )
 
     def _chosen(self, batch: dict[str, Any]) -> dict[str, Any]:
         batch = {name: values.to(self.args.device) for name, values in batch.items()}
@@ -161,15 +181,13 @@ class SelectingTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
             logs.update(self.times.taken())
         super().log(logs, start_time)
         if not math.isfinite(logs.get("loss", 0.0)):
-            raise TrainingStopped(
-                f"step {self.state.global_step}: the loss is {logs['loss']}; the model has "
-                "diverged. A lower learning rate may help, or no half precision."
-            )
+            raise TrainingStopped(self._diverged(f"the loss is {logs['loss']}"))
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """None: it would name folders of this machine. The manifest says what was trained."""
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.check_weights()  # a checkpoint of them would replace sound ones
         super()._save_checkpoint(model, trial)
         output = Path(self.args.output_dir)
         folder = checkpoint_folder(output, self.state.global_step)
@@ -183,6 +201,10 @@ class SelectingTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
 class _StepEnds(TrainerCallback):  # type: ignore[misc]  # transformers has no types here
     def __init__(self, times: StepTimes) -> None:
         self.times = times
+
+    def on_train_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
+        # A checkpoint brings the intervals that it was written with; these may change.
+        state.compute_steps(args, state.max_steps)
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         self.times.end_step()

@@ -13,19 +13,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
+from pipelines.engines.chat_tokens import ChatTokens
 from pipelines.engines.file_hashes import sha256_of
 from pipelines.engines.sources import source_of
+from pipelines.exporters.targets import HELD_OUT, TRAIN
 from pipelines.runner.progress import Progress, Silent
 from pipelines.store.manifest import write_manifest
 from pipelines.train import opening
 from pipelines.train.checkpoints import last_complete
 from pipelines.train.config import TrainingConfig
+from pipelines.train.errors import TrainingImpossible
 from pipelines.train.folder import FIGURES, LEFT_OUT, MODEL, only_training, write_lines
 from pipelines.train.identity import versions
 from pipelines.train.open_selection import open_selection
 from pipelines.train.preparing import prepare
 from pipelines.train.samples import Samples, tokenised
-from pipelines.train.tables import rows_of_file
+from pipelines.train.tables import TableFile, rows_of_file
 
 if TYPE_CHECKING:
     from pipelines.train.trainer import SelectingTrainer
@@ -89,16 +92,20 @@ def _train(
     if prepared.finished is not None:
         return Trained("finished before", config.output, prepared.finished, {}, first)
     tokens = opening.open_tokens(source, config)
-    samples = tokenised(rows_of_file(prepared.tables.train), tokens, config.max_length)
+    samples = _samples(prepared.tables.train, tokens, config)
+    counts: dict[str, Any] = samples.counts("trained")
+    lines = list(samples.lines(TRAIN))
+    _say_what_is_left_out(samples, "train on", progress)
     held_out = None
     if prepared.tables.held_out is not None:
-        rows = rows_of_file(prepared.tables.held_out)
-        held_out = tokenised(rows, tokens, config.max_length)
+        held_out = _samples(prepared.tables.held_out, tokens, config)
+        counts["held_out"] = held_out.counts("evaluated")
+        lines += held_out.lines(HELD_OUT)
+        _say_what_is_left_out(held_out, "evaluate on", progress)
     if first:
-        write_lines(config.output / LEFT_OUT, samples.lines())
-    _say_what_is_left_out(samples, progress)
+        write_lines(config.output / LEFT_OUT, lines)
     model = opening.open_model(source, config, tokens.tokenizer)
-    about = {**prepared.identity, "versions": versions(), "rows": samples.counts()}
+    about = {**prepared.identity, "versions": versions(), "rows": counts}
     trainer = _trainer(config, args, model, tokens.tokenizer, samples, held_out, about, progress)
     return _run(config, trainer, about, progress)
 
@@ -161,8 +168,9 @@ def _run(
         raise
     finally:
         trainer.selection_log.close()
-    result = {"steps": trainer.state.global_step, **_losses(trainer)}
+    trainer.check_weights()
     trainer.save_model(str(config.output / MODEL))
+    result = {"steps": trainer.state.global_step, **_losses(trainer)}
     trainer.accelerator.wait_for_everyone()
     manifest = {**about, "result": {**result, **_selected(config.output)}}
     if trainer.is_world_process_zero():
@@ -202,12 +210,18 @@ def _hashes(folder: Path) -> dict[str, str]:
     }
 
 
-def _say_what_is_left_out(samples: Samples, progress: Progress) -> None:
-    counts = samples.counts()
-    if counts["left_out"] or counts["cut"]:
+def _samples(file: TableFile, tokens: ChatTokens, config: TrainingConfig) -> Samples:
+    try:
+        return tokenised(rows_of_file(file), tokens, config.max_length)
+    except TrainingImpossible as error:
+        raise TrainingImpossible(f"{file.path}: {error}") from None
+
+
+def _say_what_is_left_out(samples: Samples, what_for: str, progress: Progress) -> None:
+    if samples.left_out or samples.cut:
         progress.note(
-            f"{counts['trained']:,} rows to train on, {counts['left_out']:,} left out, "
-            f"{counts['cut']:,} cut at max_length ({LEFT_OUT} names them)"
+            f"{len(samples.ids):,} rows to {what_for}, {len(samples.left_out):,} left out, "
+            f"{len(samples.cut):,} cut at max_length ({LEFT_OUT} names them)"
         )
 
 

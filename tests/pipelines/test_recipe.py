@@ -54,6 +54,10 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     )
 
 
+def test_a_seed_that_no_generator_takes_is_refused() -> None:
+    assert problems(seed=-1) == ("seed: Input should be greater than or equal to 0 (found: -1)",)
+
+
 def test_a_model_that_is_not_there_is_named() -> None:
     stages = [{"kind": "clear.filter", "estimator": "likelihood", "model": "jugde"}]
     assert problems(stages=stages) == (

@@ -349,6 +349,19 @@ def test_a_stage_that_needs_true_labels_is_left_out(bench: Bench) -> None:
     ]
 
 
+def test_a_reused_audit_tells_what_is_left_out_of_the_recipe_that_it_is_asked_for(
+    bench: Bench,
+) -> None:
+    bench.stages = [ABOVE_0]
+    audit(bench)
+    bench.stages = [ABOVE_0, LATER]
+
+    report = audit(bench)
+
+    assert report["reused"]
+    assert [one["stage"] for one in report["left_out"]] == ["clear.calibrate"]
+
+
 def test_a_recipe_without_a_stage_for_instruction_rows_cannot_be_audited(bench: Bench) -> None:
     bench.stages = [{**EXACT, "row_type": "document"}]
 

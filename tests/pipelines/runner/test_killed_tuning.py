@@ -106,3 +106,26 @@ def test_a_training_ends_with_its_standard_input_whatever_it_is_doing(
         process.stdin.close()
 
         assert process.wait(timeout=5) == 1
+
+
+def test_a_training_that_diverges_ends_with_one_message(tmp_path: Path, tiny: Path) -> None:
+    bench = Bench(tmp_path, tiny)
+    config = tmp_path / "config.json"
+    wild = bench.config(learning_rate=1e30, lora=None, selection={"method": "none", "batch": 4})
+    config.write_text(wild.model_dump_json())
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipelines.train", str(config)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        said = process.stderr.read()
+        code = process.wait()
+
+    # The settings are to blame: the run must not try it again.
+    assert code == 2
+    assert "the model has diverged" in said
+    assert "Traceback" not in said

@@ -1,15 +1,20 @@
 """Models that a run makes of its own rows."""
 
+import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from pipelines.engines.errors import ModelUnavailable
+from pipelines.engines.local.config import TransformersModel
 from pipelines.engines.opening import open_engine, prepare_environment
 from pipelines.recipe import RecipeError, parse_recipe
 from pipelines.runner.curation import Curation
 from pipelines.runner.dry_run import DryRun
+from pipelines.runner.progress import Silent
+from pipelines.runner.tuned import one_device, pass_on
 from pipelines.store.gc import Collector
 from pipelines.store.runs import find_run
 from pipelines.store.workspace import Workspace
@@ -137,6 +142,88 @@ def test_other_rows_or_settings_make_another_model_and_a_pin_keeps_it(runs: Runs
     assert len(runs.models()) == 3
     # What the first model answered is not asked again of the pinned one: 10 of 12 rows.
     assert pinned["stages"][2]["scoring_key"] == first["stages"][2]["scoring_key"]
+
+    with pytest.raises(ModelUnavailable, match=r"otherwise than this recipe says: its tuning was"):
+        runs.run(tuned={"pin": first["run_id"], "learning_rate": 0.02})
+
+
+@pytest.mark.slow
+def test_a_pinned_latest_run_is_settled_before_the_run_has_its_name(runs: Runs) -> None:
+    runs.run()
+    found = [runs.run(tuned={"pin": "latest"})]
+    runs.run(stages=[STAGES[0], {**STAGES[1], "max_tokens": 5}])
+    found.append(runs.run(tuned={"pin": "latest"}))
+    other = runs.run(tuned={"learning_rate": 0.02})
+
+    assert found[1]["run_id"] == found[0]["run_id"]  # the same model, whichever run was latest
+    with pytest.raises(ModelUnavailable, match="its tuning was"):
+        runs.run(tuned={"pin": "latest"})
+    assert other["engines"]["tuned"]["key"] != found[0]["engines"]["tuned"]["key"]
+
+
+@pytest.mark.slow
+def test_a_training_that_was_left_unfinished_is_finished_by_another_run(runs: Runs) -> None:
+    first = runs.run()
+    training = runs.workspace.model(first["engines"]["tuned"]["key"]) / "training"
+    (training / "manifest.json").unlink()  # as if it had been killed
+
+    stages = [STAGES[0], {**STAGES[1], "max_tokens": 5}]
+    second = runs.run(stages=stages)  # another run, the same rows and settings
+
+    assert second["run_id"] != first["run_id"]
+    assert second["engines"]["tuned"] == first["engines"]["tuned"]
+    assert (training / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "seen"),
+    [
+        ("auto", None, "0"),
+        ("cuda:1", None, "1"),
+        ("cuda:1", "4,6", "6"),
+        ("auto", "4,6", "4"),
+        ("auto", "", ""),  # none is to be seen
+    ],
+)
+def test_a_tuning_sees_the_one_gpu_that_its_base_names(
+    device: str, visible: str | None, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    base = TransformersModel(model="some-model", device=device)
+
+    assert one_device(base) == {"CUDA_VISIBLE_DEVICES": seen}
+
+
+def test_a_library_that_prints_disturbs_nothing() -> None:
+    class Notes(Silent):
+        said: ClassVar[list[str]] = []
+
+        def note(self, text: str) -> None:
+            self.said.append(text)
+
+    lines = [
+        "0",
+        "null",
+        '{"a": 1}',
+        '["note", "so"]',
+        '["advance"]',
+        "Loading weights",
+        '["?", 1]',
+    ]
+
+    pass_on(io.StringIO("\n".join(lines)), Notes())
+
+    assert Notes.said == [
+        "0",
+        "null",
+        '{"a": 1}',
+        "so",
+        '["advance"]',
+        "Loading weights",
+        '["?", 1]',
+    ]
 
 
 @pytest.mark.slow

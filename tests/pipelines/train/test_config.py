@@ -69,12 +69,13 @@ def test_what_does_not_fit_together_is_said_at_once() -> None:
         "epochs": 1,
         "max_steps": 5,
         "batch_size": 5,
-        "options": {"packing": True, "seed": 3, "optim": "sgd"},
+        "options": {"packing": True, "seed": 3, "optim": "sgd", "bf16_full_eval": True},
     }
     assert problems(**changes) == (
         "options.packing: it puts several samples into one sequence, and none of them could be "
         "selected",
         "options.seed: say it as seed",
+        "options.bf16_full_eval: it would round the weights that are trained: mixed_precision",
         "epochs and max_steps: give one of them",
         "batch_size 5 is no multiple of 2 (keep)",
         "held_out: split needs a share: table: {run: ..., held_out: 0.1}",

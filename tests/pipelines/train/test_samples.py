@@ -1,5 +1,7 @@
 """Conversations as tokens; nothing is lost without a word."""
 
+import copy
+
 import pytest
 
 from pipelines.engines.bundled import BUNDLED, bundled_folder
@@ -47,13 +49,49 @@ def test_what_cannot_be_trained_on_is_listed_with_its_reason(tokens: ChatTokens)
 
     found = tokenised(rows, tokens, 50)
 
-    assert found.counts() == {"trained": 2, "left_out": 3, "cut": 1}
+    assert found.counts("trained") == {"trained": 2, "left_out": 3, "cut": 1}
     assert [len(one) for one in found.table["input_ids"].to_pylist()][1] == 50
     reasons = {row_id: reason.split(",")[0] for row_id, reason in found.left_out}
     assert reasons["open end"] == "the last turn is not the assistant's"
     assert reasons["voted down"] == "label is false: the answer is not one to imitate"
     assert reasons["long prompt"].startswith("the prompt has ")
-    assert list(found.lines())[-1] == {"id": "long answer", "state": "cut"}
+    assert list(found.lines("train"))[-1] == {
+        "id": "long answer",
+        "side": "train",
+        "state": "cut",
+    }
+
+
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+
+
+def test_tools_that_a_row_declares_are_part_of_its_prompt(tokens: ChatTokens) -> None:
+    whole = copy.deepcopy(tokens.tokenizer)
+    whole.chat_template = "{% if tools %}<tools>{{ tools | tojson }}</tools>{% endif %}" + (
+        whole.chat_template
+    )
+    row = TableRow("a", chat("Rain?", "No."), True, TOOLS)
+
+    found = tokenised([row], ChatTokens(whole, 256), 256)
+
+    (sample,) = found.table.to_pylist()
+    prompt = tokens.tokenizer.decode(sample["input_ids"][: sample["answer_from"]])
+    assert prompt.startswith("<tools>[{")
+    assert '"weather"' in prompt
+
+
+def test_a_row_whose_tools_the_template_has_no_place_for_is_left_out(tokens: ChatTokens) -> None:
+    rows = [
+        TableRow("a", chat("Rain?", "No."), True, TOOLS),
+        TableRow("b", chat("Rain?", "No."), True),
+    ]
+
+    found = tokenised(rows, tokens, 64)
+
+    assert found.ids == ("b",)
+    assert found.left_out == (
+        ("a", "the model's chat template has no place for the tools of this chat"),
+    )
 
 
 def test_where_nothing_is_left_the_reasons_are_told(tokens: ChatTokens) -> None:
@@ -63,7 +101,7 @@ def test_where_nothing_is_left_the_reasons_are_told(tokens: ChatTokens) -> None:
         tokenised(rows, tokens, 50)
 
     assert str(caught.value) == (
-        "none of 3 rows can be trained on:\n  - 3 rows: the last turn is not the assistant's"
+        "none of 3 rows can be used:\n  - 3 rows: the last turn is not the assistant's"
     )
 
 

@@ -121,3 +121,12 @@ def test_a_packed_table_is_read_too(tmp_path: Path) -> None:
     path.write_bytes(packed)
 
     assert [one.id for one in rows_of_file(table_files(path).train)] == ["row-0", "row-1"]
+
+
+def test_tools_come_along(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "weather"}}]
+    path = write_table(tmp_path / "clean.jsonl", [{**row(0), "tools": tools}, row(1)])
+
+    found = [one.tools for one in rows_of_file(table_files(path).train)]
+
+    assert found == [tools, ()]

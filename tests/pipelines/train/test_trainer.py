@@ -277,6 +277,32 @@ def test_a_training_that_diverges_is_stopped(bench: Bench) -> None:
         bench.train(**changes)
 
 
+@pytest.mark.parametrize("save_every", [None, 1])
+def test_a_training_that_diverges_between_its_logs_leaves_nothing_to_go_on_with(
+    bench: Bench, save_every: int | None
+) -> None:
+    changes = {
+        "learning_rate": 1e30,
+        "lora": None,
+        "selection": {"method": "none", "batch": 4},
+        "log_every": 100,
+        "save_every": save_every,
+    }
+
+    for _ in range(2):  # the second one goes on from what the first has left
+        with pytest.raises(
+            TrainingStopped, match=r"step \d: weights are NaN or inf; the model has"
+        ):
+            bench.train(**changes)
+
+    assert not (bench.folder / "out" / "manifest.json").exists()
+
+
+def test_an_output_head_that_is_no_numbers_any_more_stops_it(bench: Bench) -> None:
+    with pytest.raises(TrainingStopped, match=r"step \d: .*; the model has diverged"):
+        bench.train(learning_rate=1e30, lora=None, log_every=100)
+
+
 def poisoned(model: Path, folder: Path, word: str) -> None:
     """The model with an embedding of NaN for a word."""
     from transformers import AutoModelForCausalLM, AutoTokenizer

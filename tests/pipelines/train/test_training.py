@@ -38,11 +38,40 @@ def test_five_steps_end_in_a_model_a_log_and_a_manifest(bench: Bench) -> None:
     assert (out / "model" / "adapter_model.safetensors").is_file()
     assert done.manifest["table"]["run_id"] == "a run"
     assert done.manifest["held_out"]["run_id"] == "another"
-    assert done.manifest["rows"] == {"trained": 24, "left_out": 0, "cut": 0}
+    assert done.manifest["rows"] == {
+        "trained": 24,
+        "left_out": 0,
+        "cut": 0,
+        "held_out": {"evaluated": 2, "left_out": 0, "cut": 0},
+    }
     result = done.manifest["result"]
     assert [result[name] for name in ("steps", "candidates", "samples")] == [5, 40, 20]
     assert 0 < result["held_out_loss"] < 12
     assert result["loss"] < bench.losses()[0]
+
+
+def test_held_out_rows_without_an_answer_are_counted_and_named(bench: Bench) -> None:
+    silent = {**row(31), "messages": row(31)["messages"][:1]}
+    held_out = write_table(bench.folder / "aside.jsonl", [row(30), silent], "another")
+
+    done = bench.train(max_steps=1, held_out={"path": str(held_out)})
+
+    assert done.manifest["rows"]["held_out"] == {"evaluated": 1, "left_out": 1, "cut": 0}
+    assert bench.lines(bench.folder / "out" / "left_out.jsonl") == [
+        {
+            "id": "row-31",
+            "side": "held_out",
+            "state": "left_out",
+            "reason": "the last turn is not the assistant's",
+        }
+    ]
+
+
+def test_a_held_out_side_of_which_nothing_is_left_is_named(bench: Bench) -> None:
+    held_out = write_table(bench.folder / "aside.jsonl", [], "another")
+
+    with pytest.raises(TrainingImpossible, match=r"aside\.jsonl: the table holds no rows"):
+        bench.train(held_out={"path": str(held_out)})
 
 
 def test_a_checkpoint_names_the_table_that_it_was_trained_on(bench: Bench) -> None:
@@ -147,6 +176,26 @@ def test_it_goes_on_from_the_last_checkpoint_as_if_it_had_never_stopped(stopped:
     assert stopped.selected() == stopped.selected("expected")
     assert stopped.losses() == pytest.approx(stopped.losses("expected"), abs=1e-6)
     assert_same_weights(stopped.folder / "out", stopped.folder / "expected")
+
+
+def test_how_often_it_saves_may_change_when_it_goes_on(stopped: Bench) -> None:
+    stopped.train(**{**SIX_STEPS, "save_every": 1})
+
+    assert (stopped.folder / "out" / "checkpoint-5").is_dir()
+
+
+def test_stopped_behind_the_last_step_it_trains_no_step_more(bench: Bench) -> None:
+    """In the middle of an epoch, where transformers would begin another step."""
+    four = {"max_steps": 4, "save_every": 2, "keep_checkpoints": 3, "scheduler": "constant"}
+    bench.train(**four, output=str(bench.folder / "expected"))
+    bench.train(**four)
+    stopped_behind(bench.folder / "out", step=4)
+
+    done = bench.train(**four)
+
+    assert done.manifest["result"]["steps"] == 4
+    assert bench.selected() == bench.selected("expected")
+    assert_same_weights(bench.folder / "out", bench.folder / "expected")
 
 
 def test_a_checkpoint_that_is_not_whole_does_not_count(stopped: Bench) -> None:
