@@ -211,21 +211,24 @@ def test_a_gpu_that_is_gone_is_an_engine_that_is_gone(calls):
 
 
 _ALL_ALIKE = """
-import resource, sys
+import re
+from pathlib import Path
 import numpy as np
 from pipelines.engines.faiss_neighbours import FaissNeighbours, gpu_index
+def peak():  # of this process alone, in KiB: ru_maxrss begins with what the parent had
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 vectors = np.ones((100_000, 64), dtype=np.float16)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 found = FaissNeighbours().first_kept(vectors, 0.9)
 assert (found.duplicate_of[1:] == 0).all() and found.duplicate_of[0] == -1
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print((peak() - before) // 1024)
 """
 
 
 def test_100_000_equal_vectors_need_little_memory():
     done = subprocess.run([sys.executable, "-c", _ALL_ALIKE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 300  # MiB; all pairs would be 60 GB
+    assert 0 < int(done.stdout) < 300  # MiB; all pairs would be 60 GB
 
 
 def test_the_index_that_is_opened_is_exact():
