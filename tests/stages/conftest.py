@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import settings
 
 from pipelines.engines.fake import FakeEngine
 from pipelines.engines.neighbours import NumpyNeighbours
@@ -16,10 +15,6 @@ from schemas.ids import digest
 from schemas.rows import RowType, row_schema
 from stages.base import Stage
 from stages.context import Context
-
-# Examples are cheap, but on a busy machine a single one may still take long.
-settings.register_profile("winnow", deadline=None)
-settings.load_profile("winnow")
 
 Turns = Sequence[tuple[str, str | None] | Mapping[str, str | None]]
 FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id")
