@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import orjson
 
-from pipelines.store.atomic import process_alive
+from pipelines.store.processes import process_alive
 
 
 @dataclass

@@ -16,6 +16,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.store.processes import began_after, process_alive
+
 TEMPORARY = ".tmp-"
 # A temporary file of another machine cannot be asked for its process; after this it is left over.
 FOREIGN_AGE_S = 24 * 3600.0
@@ -97,8 +99,7 @@ def sweep(root: Path, alive: Callable[[int], bool] | None = None) -> int:
     for path in _temporary(root):
         owner = path.name.removeprefix(TEMPORARY)
         if owner.startswith(f"{here}-"):
-            process = owner.removeprefix(f"{here}-").split("-", 1)[0]
-            if process.isdigit() and alive(int(process)):
+            if _is_owned(owner.removeprefix(f"{here}-"), alive):
                 continue
         elif path.exists() and time.time() - path.stat().st_mtime < FOREIGN_AGE_S:
             continue
@@ -108,6 +109,15 @@ def sweep(root: Path, alive: Callable[[int], bool] | None = None) -> int:
             path.unlink(missing_ok=True)
         removed += 1
     return removed
+
+
+def _is_owned(rest: str, alive: Callable[[int], bool]) -> bool:
+    """Whether the process lives that has made `<process>-<monotonic ns>-<name>`."""
+    process, _, behind = rest.partition("-")
+    made_ns = behind.partition("-")[0]
+    if not (process.isdigit() and made_ns.isdigit()):
+        return False
+    return alive(int(process)) and not began_after(int(process), int(made_ns))
 
 
 def _temporary(root: Path) -> Iterator[Path]:
@@ -124,14 +134,3 @@ def remove_folder(folder: Path) -> None:
     unwanted = temporary_beside(folder)
     folder.rename(unwanted)
     shutil.rmtree(unwanted)
-
-
-def process_alive(process: int) -> bool:
-    """Whether a process of this machine runs."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

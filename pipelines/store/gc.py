@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pipelines.store.atomic import process_alive, remove_folder, sweep
+from pipelines.store.atomic import remove_folder, sweep
 from pipelines.store.manifest import read_manifest
+from pipelines.store.processes import process_alive
 from pipelines.store.runs import RunFolder, all_runs
 from pipelines.store.uses import NAME as USES
 from pipelines.store.uses import Uses, in_use

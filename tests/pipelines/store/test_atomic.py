@@ -1,3 +1,6 @@
+import os
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,18 @@ def test_sweeping_removes_what_dead_processes_left_and_spares_the_living(tmp_pat
         assert sweep(tmp_path, alive=lambda process: False) == 1
         unfinished.write_bytes(b"again")
     assert [p.name for p in (tmp_path / "sub").iterdir()] == ["file"]
+
+
+def test_a_number_that_another_process_has_by_now_spares_nothing(tmp_path: Path) -> None:
+    """Of a process that was killed before this one, which has its number, began."""
+    host, number = socket.gethostname(), os.getpid()
+    left = tmp_path / f"{TEMPORARY}{host}-{number}-1000-clean.jsonl"  # made at the machine's start
+    left.write_bytes(b"half")
+    own = tmp_path / f"{TEMPORARY}{host}-{number}-{time.monotonic_ns()}-clean.jsonl"
+    own.write_bytes(b"half")
+
+    assert sweep(tmp_path) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [own.name]
 
 
 def test_a_temporary_file_of_another_machine_is_spared_while_it_is_young(tmp_path: Path) -> None:
