@@ -85,7 +85,7 @@ def test_a_server_that_refuses_plain_texts_as_well_stops_the_run():
 
 def test_vectors_of_another_dimension_stop_the_run():
     with ScriptedServer(lambda asked: vectors(asked, len(asked.body["input"][0]) + 1)) as server:
-        engine = opened(server, batch_size=1)
+        engine = opened(server, batch_size=1, concurrency=1)
         with pytest.raises(EngineError, match="a vector of 3 dimensions after such of 2"):
             engine.embed(["a", "bb"])
         engine.close()
