@@ -35,7 +35,7 @@ LENGTH, VOCAB, WIDTH, SAMPLES = 512, 49_152, 576, 4
 def drawn(length: int, vocab: int, width: int, samples: int) -> tuple[Any, torch.Tensor, Any]:
     """Head (V, h), hidden states (B, T, h) and a sketch, from a fixed seed."""
     random = torch.Generator().manual_seed(0)
-    head = torch.randn(vocab, width, generator=random) * 0.1
+    head = torch.randn(vocab, width, generator=random).mul_(0.1)
     hidden = torch.randn(samples, length, width, generator=random)
     return head, hidden, LogitSketch.draw(0, length, vocab)
 

@@ -47,7 +47,7 @@ def checkpoint_head(folder: str, hub: dict[str, Any], dtype: Dtype) -> OutputHea
     bias = None
     if form.bias is not None:
         bias = _read(folder, hub, _names(small, form.bias), (vocabulary,)).to(torch_dtype(dtype))
-    return OutputHead(weight.to(torch_dtype(dtype)), bias, form.transform)
+    return OutputHead(weight.to(torch_dtype(dtype)), bias, form.transform, form.scale)
 
 
 def _small_model(folder: str, hub: dict[str, Any]) -> tuple[Any, int]:

@@ -95,5 +95,6 @@ class HeadGeometry:
                 queue_size=1,  # nothing is remembered here
                 bias=self.head.bias,
                 transform=self.head.transform,
+                scale=self.head.scale,
             )
         return self._selectors[sketching]

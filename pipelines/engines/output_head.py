@@ -19,16 +19,18 @@ _EPSILONS = 8
 
 @dataclass(frozen=True)
 class OutputHead:
-    """logits = transform(states @ weight.T + bias).
+    """logits = transform(scale * (states @ weight.T + bias)).
 
     weight     (V, h), the parameter itself, which training may change
     bias       (V,) or None
-    transform  of single logits (a scale, a soft-cap), or None. Takes any floating dtype
+    transform  of single logits (a soft-cap), or None. Takes any floating dtype
+    scale      of all logits, before that
     """
 
     weight: torch.Tensor
     bias: torch.Tensor | None
     transform: Transform | None
+    scale: float = 1.0
 
     @property
     def is_trained(self) -> bool:
@@ -37,8 +39,8 @@ class OutputHead:
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """(..., V) of states (..., h)."""
-        plain = torch.nn.functional.linear(states, self.weight, self.bias)
-        return plain if self.transform is None else self.transform(plain)
+        scaled = torch.nn.functional.linear(states, self.weight, self.bias) * self.scale
+        return scaled if self.transform is None else self.transform(scaled)
 
 
 def backbone(model: Any) -> Any:
@@ -67,7 +69,9 @@ def output_head(model: Any) -> OutputHead:
         raise ModelUnavailable(
             f"{name} has an adapter on its output head: leave lm_head out of target_modules"
         )
-    head = OutputHead(layer.weight, getattr(layer, "bias", None), _transform(causal.config))
+    text = causal.config.get_text_config()
+    bias = getattr(layer, "bias", None)
+    head = OutputHead(layer.weight, bias, _soft_cap(text), _scale(text))
     if not _gives_the_logits_of(causal, head):
         raise ModelUnavailable(
             f"{name} makes its logits in another way than a matrix, a bias, a scale or a soft-cap "
@@ -77,21 +81,23 @@ def output_head(model: Any) -> OutputHead:
     return head
 
 
-def _transform(config: Any) -> Transform | None:
-    """What the config says is done to single logits, in the words of Gemma 2, Cohere, Granite."""
-    text = config.get_text_config()
-    cap = getattr(text, "final_logit_softcapping", None)
+def _scale(text: Any) -> float:
+    """What the logits are multiplied with, in the words of Cohere's config and Granite's."""
     factor = getattr(text, "logit_scale", None)
     divisor = getattr(text, "logits_scaling", None)
-    scale = (1.0 if factor is None else factor) / (1.0 if divisor is None else divisor)
-    if cap is None and scale == 1.0:
+    return float((1.0 if factor is None else factor) / (1.0 if divisor is None else divisor))
+
+
+def _soft_cap(text: Any) -> Transform | None:
+    """What is done to single logits, in the words of Gemma 2's config."""
+    cap = getattr(text, "final_logit_softcapping", None)
+    if cap is None:
         return None
 
-    def transformed(logits: Any) -> Any:
-        scaled = logits * scale
-        return scaled if cap is None else cap * torch.tanh(scaled / cap)
+    def capped(logits: Any) -> Any:
+        return cap * torch.tanh(logits / cap)
 
-    return transformed
+    return capped
 
 
 def _gives_the_logits_of(causal: Any, head: OutputHead) -> bool:

@@ -8,6 +8,7 @@ import io
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from pipelines.train.candidates import Array
 from pipelines.train.errors import TrainingImpossible
 
 _NAME: Final = re.compile(r"checkpoint-(\d+)")
-_LOG_BYTES: Final = "selection_log_bytes"
+_COUNTED: Final = "counted_"  # how the names of counts begin among the arrays
 
 
 def checkpoint_folder(output: Path, step: int) -> Path:
@@ -81,14 +82,23 @@ def _state_path(folder: Path, process: int) -> Path:
     return folder / f"selection-rank{process}.npz"
 
 
-def save_state(folder: Path, process: int, state: Mapping[str, Array], log_bytes: int) -> None:
-    """What a selection of one process has to remember, and how long its log is by now."""
+@dataclass(frozen=True)
+class Counts:
+    """How far a training has come. log_bytes: of this process's log; tokens: of all processes."""
+
+    log_bytes: int = 0
+    tokens: int = 0
+
+
+def save_state(folder: Path, process: int, state: Mapping[str, Array], counts: Counts) -> None:
+    """What a selection of one process has to remember, and how far the training has come."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **{**state, _LOG_BYTES: np.array(log_bytes)})
+    counted = {_COUNTED + name: np.array(count) for name, count in vars(counts).items()}
+    np.savez(buffer, allow_pickle=False, **{**state, **counted})
     write_bytes(_state_path(folder, process), buffer.getvalue())
 
 
-def load_state(folder: Path, process: int) -> tuple[dict[str, Array], int]:
+def load_state(folder: Path, process: int) -> tuple[dict[str, Array], Counts]:
     """What `save_state` was given. Raises TrainingImpossible where it is not there."""
     path = _state_path(folder, process)
     try:
@@ -98,5 +108,5 @@ def load_state(folder: Path, process: int) -> tuple[dict[str, Array], int]:
         raise TrainingImpossible(
             f"{path} is missing: the checkpoint was written by fewer processes"
         ) from error
-    log_bytes = int(state.pop(_LOG_BYTES))
-    return state, log_bytes
+    counts = {field.name: int(state.pop(_COUNTED + field.name)) for field in fields(Counts)}
+    return state, Counts(**counts)

@@ -62,6 +62,8 @@ def open_arguments(config: TrainingConfig, every: int) -> "SFTConfig":
         raise RecipeError(
             [f"options.{name}: trl's SFTConfig has no such thing" for name in strange]
         )
+    if config.mixed_precision == "fp16" and device.type == "cpu":  # accelerate would ignore it
+        raise RecipeError(["mixed_precision: fp16 needs a GPU; bf16 works on a CPU"], "the config")
     try:
         steps = accumulation_steps(config, every)
         return SFTConfig(**{**_DEFAULTS, **config.options, **_ours(config, steps, device.type)})

@@ -66,6 +66,7 @@ _REASONS: Final = {
     "bf16_full_eval": "it would round the weights that are trained: mixed_precision",
     "fp16_full_eval": "it would round the weights that are trained: mixed_precision",
     "push_to_hub": "winnow uploads nothing",
+    "enable_jit_checkpoint": "it would end a training early as if it were done: save_every",
 }
 
 

@@ -19,6 +19,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from pipelines.train.candidates import BatchSelection, Candidates, Chosen, NotFinite
 from pipelines.train.checkpoints import (
+    Counts,
     checkpoint_folder,
     complete,
     keep_latest,
@@ -26,10 +27,12 @@ from pipelines.train.checkpoints import (
     save_state,
 )
 from pipelines.train.errors import TrainingStopped
+from pipelines.train.held_out_loss import HeldOutLoss
 from pipelines.train.samples import ANSWER_FROM, IDS, ROW
 from pipelines.train.scorer import ModelScorer
 from pipelines.train.selection_log import SelectionLog, log_name
 from pipelines.train.timing import StepTimes
+from pipelines.yaml_config import RecipeError
 
 _IGNORED = -100  # what losses skip among labels
 
@@ -84,30 +87,35 @@ class SelectingTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
             pad_to_multiple_of=training.args.pad_to_multiple_of,
             answer_only=training.answer_only,
         )
-        super().__init__(
-            model=training.model,
-            args=training.args,
-            data_collator=collator,
-            train_dataset=training.samples,
-            eval_dataset=training.held_out,
-            processing_class=training.tokenizer,
-            peft_config=training.peft_config,
-        )
+        try:
+            super().__init__(
+                model=training.model,
+                args=training.args,
+                data_collator=collator,
+                train_dataset=training.samples,
+                eval_dataset=training.held_out,
+                processing_class=training.tokenizer,
+                peft_config=training.peft_config,
+            )
+        except ValueError as error:  # trl's and peft's: an option or a name of modules
+            raise RecipeError([str(error)], "the config") from error
         self.setup = training
         self.process = int(training.args.process_index)
         self.scorer = ModelScorer(self.model, self.accelerator.autocast)
         self.selection = training.open_selection(self.model)
         self.selection_log = SelectionLog(Path(training.args.output_dir, log_name(self.process)))
         self.times = StepTimes()
+        self.held_out = HeldOutLoss()
         self.add_callback(_StepEnds(self.times))
 
     def resume_selection(self, checkpoint: Path | None) -> None:
         """Be ready to train: from a checkpoint, or from nothing."""
-        log_bytes = 0
+        counts = Counts()
         if checkpoint is not None:
-            state, log_bytes = load_state(checkpoint, self.process)
+            state, counts = load_state(checkpoint, self.process)
             self.selection.load_state_dict(state)
-        self.selection_log.cut_back(log_bytes)
+        self.selection_log.cut_back(counts.log_bytes)
+        self._total_train_tokens = counts.tokens  # trl's own, which it does not save
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -130,6 +138,15 @@ class SelectingTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
             self.selection.begin_step()
         except ValueError as error:  # an output head that is no numbers any more
             raise TrainingStopped(self._diverged(str(error))) from error
+
+    def check_end(self) -> None:
+        """Raises TrainingStopped where training ended before its last step, or diverged."""
+        if self.state.global_step < self.state.max_steps:
+            raise TrainingStopped(
+                f"the training ended at step {self.state.global_step:,} of "
+                f"{self.state.max_steps:,}; the same command goes on from its last checkpoint"
+            )
+        self.check_weights()
 
     def check_weights(self) -> None:
         """Raises TrainingStopped where what is trained is NaN or inf: nothing to save."""
@@ -183,6 +200,19 @@ class SelectingTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         if not math.isfinite(logs.get("loss", 0.0)):
             raise TrainingStopped(self._diverged(f"the loss is {logs['loss']}"))
 
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **named: Any) -> Any:
+        """trl's, whose mean loss is noted with the number of tokens that it is of."""
+        step = super().prediction_step(model, inputs, *args, **named)
+        self.held_out.add(step[0], int((inputs["labels"][:, 1:] != _IGNORED).sum()))
+        return step
+
+    def evaluation_loop(self, *args: Any, **named: Any) -> Any:
+        """transformers', with the loss per token whatever the batches are; its own is per batch."""
+        self.held_out = HeldOutLoss()
+        output = super().evaluation_loop(*args, **named)
+        output.metrics["eval_loss"] = self.held_out.mean(self.accelerator.reduce)
+        return output
+
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """None: it would name folders of this machine. The manifest says what was trained."""
 
@@ -191,7 +221,8 @@ class SelectingTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         super()._save_checkpoint(model, trial)
         output = Path(self.args.output_dir)
         folder = checkpoint_folder(output, self.state.global_step)
-        save_state(folder, self.process, self.selection.state_dict(), self.selection_log.size())
+        counts = Counts(self.selection_log.size(), self._total_train_tokens)
+        save_state(folder, self.process, self.selection.state_dict(), counts)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
             complete(folder, {**self.setup.manifest, "step": self.state.global_step})

@@ -168,7 +168,7 @@ def _run(
         raise
     finally:
         trainer.selection_log.close()
-    trainer.check_weights()
+    trainer.check_end()
     trainer.save_model(str(config.output / MODEL))
     result = {"steps": trainer.state.global_step, **_losses(trainer)}
     trainer.accelerator.wait_for_everyone()

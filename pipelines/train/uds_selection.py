@@ -41,6 +41,7 @@ class UdsSelection:
             bias=head.bias,
             transform=head.transform,
             ring_order=config.ring_order,
+            scale=head.scale,
         )
 
     def begin_step(self) -> None:

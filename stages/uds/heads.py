@@ -37,15 +37,19 @@ class Head(Protocol):
 class GramHead:
     """The exact short cut for logits that are linear in the hidden states (and a bias).
 
-    A bias is one more column of W, beside a state that is always 1.
+    A bias is one more column of W, beside a state that is always 1. A scale of the logits is one
+    of these states.
     """
 
-    def __init__(self, lm_head: Array, bias: Array | None, sketch: LogitSketch) -> None:
+    def __init__(
+        self, lm_head: Array, bias: Array | None, sketch: LogitSketch, scale: float = 1.0
+    ) -> None:
         xp, device, weight, bias = _prepared(lm_head, bias)
         width = weight.shape[1] + (bias is not None)
         self.xp: Namespace = xp
         self.time = sketch.time_matrix(xp, device)
         self.has_bias = bias is not None
+        self.scale = scale
         self.gram = xp.zeros((width, width), dtype=xp.float64, device=device)
         self.projected = xp.zeros((len(sketch.index_vocab), width), dtype=xp.float64, device=device)
         for part, cosines in sketch.vocab_blocks(xp, device, width):
@@ -62,6 +66,8 @@ class GramHead:
         xp = self.xp
         if self.has_bias:
             states = xp.concat([states, xp.ones_like(states[..., :1])], axis=-1)
+        if self.scale != 1.0:
+            states = states * self.scale
         length, width = states.shape[-2:]
         turned = _times_lower(xp, states, self.factor)
         # The same eigenvalues other than zero, on the smaller side.
@@ -78,17 +84,23 @@ class GramHead:
 
 
 class LogitsHead:
-    """Any head: L = transform(H W^T + bias), made in blocks of the vocabulary.
+    """Any head: L = transform(scale (H W^T + bias)), made in blocks of the vocabulary.
 
-    `transform` works on single logits, as scales and soft-caps do (float64 in, the same shape out).
+    `transform` works on single logits, as soft-caps do (float64 in, the same shape out).
     """
 
     def __init__(
-        self, lm_head: Array, bias: Array | None, sketch: LogitSketch, transform: Transform
+        self,
+        lm_head: Array,
+        bias: Array | None,
+        sketch: LogitSketch,
+        transform: Transform,
+        scale: float = 1.0,
     ) -> None:
         self.xp, self.device, self.weight, self.bias = _prepared(lm_head, bias)
         self.sketch = sketch
         self.transform = transform
+        self.scale = scale
         self.time = sketch.time_matrix(self.xp, self.device)
 
     def measure(self, states: Array) -> tuple[Array, Array]:
@@ -102,7 +114,7 @@ class LogitsHead:
             logits = states @ xp.astype(self.weight[part, :], xp.float64).T
             if self.bias is not None:
                 logits = logits + xp.astype(self.bias[part], xp.float64)
-            logits = self.transform(logits)
+            logits = self.transform(logits * self.scale)
             square = square + logits @ xp.matrix_transpose(logits)
             sketched = sketched + (self.time[:, :length] @ logits) @ cosines.T
         return _nuclear_norm(xp, square), xp.reshape(sketched, (samples, -1))

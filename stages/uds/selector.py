@@ -33,7 +33,8 @@ class UtilityDiversitySelector:
     alpha       weight of diversity. 1.5e-3 is the paper's, tied to the scale of this sketch
     queue_size  selected samples that are remembered
     bias        (V,): added to the logits. As exact and as fast as none
-    transform   what else is done to single logits (scale, soft-cap). Takes the slow route, which
+    scale       of the logits, bias included: as exact and as fast as none
+    transform   what else is done to single logits then (a soft-cap). Takes the slow route, which
                 makes the logits in blocks of the vocabulary
     ring_order  how the samples of one batch enter the ring, see stages/uds/ring_order.py
 
@@ -53,8 +54,10 @@ class UtilityDiversitySelector:
         bias: Array | None = None,
         transform: Transform | None = None,
         ring_order: RingOrder = "released",
+        scale: float = 1.0,
     ) -> None:
         self.sketch = sketch
+        self.scale = scale
         self.transform = transform
         self.xp = array_api_compat.array_namespace(lm_head)
         self.device: Any = array_api_compat.device(lm_head)
@@ -88,8 +91,8 @@ class UtilityDiversitySelector:
 
     def _built(self, sketch: LogitSketch) -> Head:
         if self.transform is None:
-            return GramHead(*self._given, sketch)
-        return LogitsHead(*self._given, sketch, self.transform)
+            return GramHead(*self._given, sketch, self.scale)
+        return LogitsHead(*self._given, sketch, self.transform, self.scale)
 
     def select(self, hidden: Array, k: int, mask: Array | None = None) -> Picked:
         """Pick min(k, B) samples and remember them.

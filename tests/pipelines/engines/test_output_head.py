@@ -52,7 +52,8 @@ def test_the_head_gives_the_models_own_logits(name):
         found = head.logits(backbone(model)(input_ids=ids).last_hidden_state)
     torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-4)
     assert (head.bias is not None) == (name == "bias")
-    assert (head.transform is not None) == (name in ("soft-cap", "scale", "divisor"))
+    assert head.scale == {"scale": 0.0625, "divisor": 0.125}.get(name, 1.0)
+    assert (head.transform is not None) == (name == "soft-cap")
     assert float(own.abs().max()) > 1
 
 

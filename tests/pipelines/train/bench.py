@@ -148,6 +148,11 @@ class Bench:
         lines = self.lines(self.folder / output / "figures.jsonl")
         return [line["loss"] for line in lines if "loss" in line]
 
+    def tokens(self, output: str = "out") -> list[int]:
+        """How many were trained on until each step that was logged."""
+        lines = self.lines(self.folder / output / "figures.jsonl")
+        return [line["num_tokens"] for line in lines if "loss" in line]
+
     def selected(self, output: str = "out") -> list[dict[str, Any]]:
         """The lines of selection.jsonl."""
         return self.lines(self.folder / output / "selection.jsonl")

@@ -87,6 +87,11 @@ def test_no_more_can_be_kept_than_there_are() -> None:
     assert problem == "selection.random: keep 5 of a batch of 4: keep at most 4"
 
 
+def test_a_training_that_would_end_early_as_if_it_were_done_is_refused() -> None:
+    (problem,) = problems(options={"enable_jit_checkpoint": True})
+    assert problem.startswith("options.enable_jit_checkpoint: it would end a training early")
+
+
 def test_a_padding_free_batch_is_refused() -> None:
     (problem,) = problems(options={"padding_free": True})
     assert problem.startswith("options.padding_free: it puts several samples into one sequence")

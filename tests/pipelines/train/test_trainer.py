@@ -1,6 +1,7 @@
 """What the trainer trains on, against trl's own trainer and computations by hand."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -316,3 +317,12 @@ def poisoned(model: Path, folder: Path, word: str) -> None:
         changed.get_input_embeddings().weight[token] = float("nan")
     changed.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
+
+
+def test_a_training_that_ends_before_its_last_step_is_not_finished() -> None:
+    from pipelines.train.trainer import SelectingTrainer
+
+    ended = SimpleNamespace(state=SimpleNamespace(global_step=40, max_steps=1000))
+
+    with pytest.raises(TrainingStopped, match="ended at step 40 of 1,000; the same command goes"):
+        SelectingTrainer.check_end(ended)

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,20 @@ def test_five_steps_end_in_a_model_a_log_and_a_manifest(bench: Bench) -> None:
     assert [result[name] for name in ("steps", "candidates", "samples")] == [5, 40, 20]
     assert 0 < result["held_out_loss"] < 12
     assert result["loss"] < bench.losses()[0]
+
+
+def test_the_held_out_loss_is_that_of_a_token_whatever_the_batches_are(bench: Bench) -> None:
+    """Rows of 3 to 40 tokens: means of batches differ by more than a hundredth."""
+    held_out = write_table(bench.folder / "aside.jsonl", [row(n) for n in range(30, 37)])
+
+    def loss(batch: int) -> float:
+        selection = {"method": "none", "batch": batch}
+        out = str(bench.folder / f"out{batch}")
+        changes = {"max_steps": 1, "learning_rate": 1e-9, "output": out, "selection": selection}
+        done = bench.train(**changes, held_out={"path": str(held_out)})
+        return float(done.manifest["result"]["held_out_loss"])
+
+    assert loss(1) == pytest.approx(loss(4), abs=1e-5)
 
 
 def test_held_out_rows_without_an_answer_are_counted_and_named(bench: Bench) -> None:
@@ -175,6 +190,7 @@ def test_it_goes_on_from_the_last_checkpoint_as_if_it_had_never_stopped(stopped:
 
     assert stopped.selected() == stopped.selected("expected")
     assert stopped.losses() == pytest.approx(stopped.losses("expected"), abs=1e-6)
+    assert stopped.tokens() == stopped.tokens("expected")
     assert_same_weights(stopped.folder / "out", stopped.folder / "expected")
 
 
@@ -286,6 +302,22 @@ def test_options_go_to_trl_and_strange_ones_are_refused(bench: Bench) -> None:
 
     with pytest.raises(RecipeError, match=r"options.optm: trl's SFTConfig has no such thing"):
         bench.train(options={"optm": "sgd"}, fresh=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"lora": {"target_modules": ["q_prj"]}}, "q_prj"),
+        ({"options": {"loss_type": "strange"}}, "loss_type"),
+        ({"mixed_precision": "fp16"}, "fp16 needs a GPU; bf16 works on a CPU"),
+    ],
+    ids=str,
+)
+def test_what_trl_and_peft_refuse_is_told_as_a_mistake_in_the_config(
+    changes: dict[str, Any], problem: str, bench: Bench
+) -> None:
+    with pytest.raises(RecipeError, match=problem):
+        bench.train(**changes)
 
 
 def test_a_limit_beyond_the_models_context_is_refused(bench: Bench) -> None:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.uds.heads import GramHead
 from stages.uds.selector import UtilityDiversitySelector
 from stages.uds.sketch import LogitSketch
 
@@ -121,6 +122,19 @@ def test_the_logits_route_gives_the_same_as_the_short_cut(length, library):
     slow = make(library, bias=bias, transform=lambda logits: logits).measure(hidden)
     np.testing.assert_allclose(fast.utility, slow.utility, rtol=1e-6)
     assert relative(fast.sketches, slow.sketches).max() < 1e-6
+
+
+def test_a_scale_of_the_logits_takes_the_short_cut(library):
+    hidden, bias = states(3, length=9), np.linspace(-3, 3, VOCAB)
+    options = {"bias": library(bias), "scale": 0.0625}
+    fast = make(library, **options)
+    logits = 0.0625 * (hidden.astype(np.float64) @ HEAD.T + bias)
+    slow = make(library, **options, transform=lambda values: values).measure(library(hidden))
+    found = fast.measure(library(hidden))
+    assert isinstance(fast._head, GramHead)
+    np.testing.assert_allclose(np.asarray(found.utility), exact(logits), rtol=1e-6)
+    np.testing.assert_allclose(found.utility, slow.utility, rtol=1e-6)
+    assert relative(found.sketches, slow.sketches).max() < 1e-6
 
 
 def test_a_bias_and_a_soft_cap_count():
