@@ -112,7 +112,7 @@ class Sampling:
 class Completion:
     text: str
     tokens: int
-    finished: bool  # False: cut at max_tokens
+    finished: bool  # False: cut, at max_tokens or by the server
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def _read(completion: Completion, schema: type[M], sampling: Sampling) -> M | _P
     except ValidationError as error:
         what = _told(error)
     if not completion.finished:
-        what = f"it was cut at max_tokens: {sampling.max_tokens}; {what}"
+        what = f"it was cut (max_tokens: {sampling.max_tokens}); {what}"
     return _Problem(reply, what)
 
 

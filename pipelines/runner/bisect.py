@@ -128,7 +128,7 @@ class _Attempt:
         try:
             self.scorer.probe()
         except TRANSIENT as gone:
-            raise _stopped(self.scorer.stage, gone) from error
+            raise _stopped(self.scorer.stage, gone) from gone
 
     def _blame(self, row: pa.Table, error: Exception) -> pa.Table:
         text = _text(error)

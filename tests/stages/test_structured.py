@@ -163,7 +163,7 @@ def test_a_reply_that_was_cut_says_so() -> None:
 
     assert ask(script, "one") == [
         [
-            "the reply is not what was asked for: it was cut at max_tokens: 50; the JSON object "
+            "the reply is not what was asked for: it was cut (max_tokens: 50); the JSON object "
             "is not complete (asked twice)"
         ]
     ]

@@ -6,6 +6,10 @@ from typing import Any
 
 from pipelines.engines.server.faults import WrongShape, as_json
 
+# Ends for which the server is at fault, as gateways, Mistral, z.AI, DeepSeek and vLLM name them.
+_IN_TROUBLE = ("error", "network_error", "insufficient_system_resource", "abort")
+# Reasons to end before the answer's own end: all names of a limit, and a filter.
+_CUT = ("length", "max_tokens", "model_length", "model_context_window_exceeded", "content_filter")
 # Reasons to end that may well leave no text: cut while it was thinking, a call, a filter.
 _WITHOUT_TEXT = ("length", "tool_calls", "function_call", "content_filter")
 # 0 but for rounding above; far below what any server writes for "impossible" (-9999).
@@ -18,7 +22,7 @@ class Miscounted(WrongShape):
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer. `raw` is the server's object; finished: not cut at max_tokens."""
+    """One answer. `raw` is the server's object; finished: neither cut nor filtered."""
 
     text: str
     finished: bool
@@ -27,9 +31,7 @@ class Choice:
 
 def choices_of(body: Mapping[str, Any], count: int) -> list[Mapping[str, Any]]:
     """`count` choices in order of their `index`."""
-    found = body.get("choices")
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise WrongShape(f"it holds no choices: {as_json(body)}")
+    found = sound_choices(body)
     if len(found) != count:
         raise Miscounted(f"it holds {len(found)} choices, not {count}")
     indices = [one.get("index") for one in found]
@@ -40,12 +42,26 @@ def choices_of(body: Mapping[str, Any], count: int) -> list[Mapping[str, Any]]:
     return sorted(found, key=lambda one: int(one["index"]))
 
 
+def sound_choices(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """All choices. Raises WrongShape as well when trouble of the server's has ended one of them."""
+    found = body.get("choices")
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise WrongShape(f"it holds no choices: {as_json(body)}")
+    for one in found:
+        if one.get("error") or one.get("finish_reason") in _IN_TROUBLE:
+            trouble = one.get("error") or one["finish_reason"]
+            raise WrongShape(f"trouble of the server's ended it: {as_json(trouble)}")
+    return found
+
+
+def is_finished(choice: Mapping[str, Any]) -> bool:
+    """Whether an answer is whole: neither cut at a limit nor by a filter."""
+    return choice.get("finish_reason") not in _CUT
+
+
 def chat_choices(body: Mapping[str, Any], count: int) -> list[Choice]:
     """The answers of /chat/completions."""
-    return [
-        Choice(_chat_text(one), one.get("finish_reason") != "length", one)
-        for one in choices_of(body, count)
-    ]
+    return [Choice(_chat_text(one), is_finished(one), one) for one in choices_of(body, count)]
 
 
 def _chat_text(choice: Mapping[str, Any]) -> str:

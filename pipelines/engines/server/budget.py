@@ -156,15 +156,21 @@ class Ledger:
         self._add(Spent(int(sent), taken, tokens.cost(self.price), of_use))
         self._settled.set()
 
-    def must_be_told(self) -> None:
-        """Raises ModelUnavailable for a budget that nobody can keep without the server's counts."""
+    def untold(self, most: Tokens) -> None:
+        """An answer came without the server's counts: where tokens are limited it counts as `most`.
+
+        Raises ModelUnavailable when the server has told none before: nobody can keep such a limit.
+        """
         limits = {"max_tokens": self.budget.max_tokens, "max_cost": self.budget.max_cost}
-        for name, limit in limits.items():
-            if limit is not None:
-                raise ModelUnavailable(
-                    f"the server does not say how many tokens an answer took, so budget.{name} "
-                    "cannot be kept: use budget.max_requests"
-                )
+        limited = [name for name, limit in limits.items() if limit is not None]
+        if limited and not self.spent.tokens:
+            raise ModelUnavailable(
+                f"the server does not say how many tokens an answer took, so budget.{limited[0]} "
+                "cannot be kept: use budget.max_requests"
+            )
+        if limited:
+            tokens, cost = most.prompt + most.completion, most.cost(self._dearest())
+            self._add(Spent(tokens=tokens, cost=cost))
 
     def _hold(self, most: Tokens, sign: int) -> None:
         self._held = Tokens(

@@ -102,15 +102,17 @@ class ChatRoute:
         self, messages: list[dict[str, Any]], options: Sequence[str], parts: Parts
     ) -> npt.NDArray[np.float32] | Refused:
         longest = max(len(option.encode()) for option in options)
-        sampling = Sampling(
-            max_tokens=min(_OPTION_TOKENS, longest + 1), samples=SAMPLES, temperature=1.0
-        )
+        # A model that thinks first says nothing within the tokens of an option.
+        least = limit_of(await self._features.basics())
+        limit = max(least, min(_OPTION_TOKENS, longest + 1))
+        sampling = Sampling(max_tokens=limit, samples=SAMPLES, temperature=1.0)
         noise = hashlib.blake2b(orjson.dumps(messages), digest_size=16).digest()
         chat = [{**one, "tool_calls": _text(one.get("tool_calls"))} for one in messages]
         answers = await self.write(chat, sampling, noise, parts)
         if isinstance(answers, Refused):
             return answers
-        return counted_shares([answer.text for answer in answers], options)
+        cut = sum(not answer.finished for answer in answers)
+        return counted_shares([answer.text for answer in answers], options, cut)
 
     async def _fields(self, sampling: Sampling) -> dict[str, Any]:
         basics = await self._features.basics()

@@ -115,7 +115,8 @@ async def sent_to(
     except TooLarge as error:
         return Fault(f"its answer cannot be used: {error}", answered=True)
     except (TimeoutError, openai.APITimeoutError):
-        return Fault(f"no whole answer within {timeout_s:g} s")
+        # Whether it is there at all, a plain request tells.
+        return Fault(f"no whole answer within timeout_s, {timeout_s:g} s", answered=True)
     except openai.APIConnectionError as error:
         cause = error.__cause__
         return Fault(f"{type(cause).__name__}: {cause}" if cause else "no connection")

@@ -115,7 +115,8 @@ class ServerEngine:
         Raises ValueError for options that cannot be told apart.
         """
         plain = plain_options(options)
-        prompts = self._prompts(chats, room=1)
+        tokens = self._chat_tokens
+        prompts = tokens.choice_prompts(chats, options[0]) if tokens else [None] * len(chats)
         firsts = first_tokens(self._chat_tokens, options) if self._chat_tokens else []
 
         async def one(at: int, parts: Parts) -> Shares | Refused:

@@ -3,16 +3,23 @@
 import email.utils
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import httpx2
 import orjson
+
+from stages.engines import EngineError
 
 _SHOWN = 500  # characters of a server's complaint
 _QUOTA = "insufficient_quota"  # a 429 that money alone can end
 _PASSING = (408, 409, 425, 429)
 _LASTING = (501, 505)  # what a server has not got today it has not got in a minute
+# It failed on this very request: 504 and 524 are a gateway's time-outs. 502 and 503 are for all.
+_OF_ONE_REQUEST = (500, 504, 524)
+# Who asks to be left alone for longer than this (a day's quota) is asked again by the next run.
+_PATIENCE_S = 600.0
 
 
 class WrongShape(ValueError):
@@ -24,7 +31,7 @@ class Fault:
     """The server or the way to it is in trouble; the same request may do later.
 
     wait      seconds for which the server asks to be left alone
-    answered  the server was there and failed on this very request, as far as one can tell
+    answered  the server failed on this very request, as far as one can tell, or took too long
     """
 
     message: str
@@ -38,6 +45,28 @@ class Denied:
 
     status: int
     message: str
+
+
+def refusal_of(
+    response: httpx2.Response, base_url: str, words_of: Callable[[str], str]
+) -> Fault | Denied:
+    """What an HTTP status of 300 and more means. `words_of`: a text from the server, fit to show.
+
+    Raises EngineError when the server asks to be left alone for more than ten minutes.
+    """
+    words, code = complaint(response.content)
+    status = response.status_code
+    if 300 <= status < 400:
+        words = f"{words} (Location: {response.headers.get('location', 'none')})".strip()
+    message = words_of(words)
+    if not passes(status, code):
+        return Denied(402 if is_unpaid(status, code) else status, message)
+    wait = wait_of(response.headers)
+    if wait is not None and wait > _PATIENCE_S:
+        raise EngineError(
+            f"{base_url} asks to be left alone for {wait:,.0f} s ({status}): {message}"
+        )
+    return Fault(f"HTTP {status}: {message}", wait, answered=status in _OF_ONE_REQUEST)
 
 
 def passes(status: int, code: str | None) -> bool:
@@ -105,8 +134,26 @@ def _number(text: str | None) -> float | None:
 
 def json_object(content: bytes) -> dict[str, Any]:
     """Raises WrongShape for anything else."""
+    body = _json(content)
+    if not isinstance(body, dict):
+        raise WrongShape(f"it is no JSON object: {_text(content)}")
+    return body
+
+
+def json_listing(content: bytes) -> dict[str, Any]:
+    """An object whose `data` is a list; some servers (Together, Jan) send that list alone.
+
+    Empty for any other JSON. Raises WrongShape for what is none.
+    """
+    body = _json(content)
+    if isinstance(body, list):
+        return {"data": body}
+    return body if isinstance(body, dict) else {}
+
+
+def _json(content: bytes) -> Any:
     try:
-        body = orjson.loads(content)
+        return orjson.loads(content)
     except orjson.JSONDecodeError as error:
         words = f"it is no JSON: {_text(content)}"
         if "surrogate" in error.msg:  # a model's answer may be cut in the middle of an emoji
@@ -114,6 +161,3 @@ def json_object(content: bytes) -> dict[str, Any]:
                 f"it holds half a character (a lone surrogate), which no text has: {_text(content)}"
             )
         raise WrongShape(words) from None
-    if not isinstance(body, dict):
-        raise WrongShape(f"it is no JSON object: {_text(content)}")
-    return body

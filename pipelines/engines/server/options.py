@@ -1,5 +1,6 @@
 """How probable each option is, by the first tokens that a server lists or by sampled answers."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -92,13 +93,22 @@ def _largest_error(sums: npt.NDArray[np.float64], each: float, rest: float) -> f
 
 
 def counted_shares(
-    answers: Sequence[str], options: Sequence[str]
+    answers: Sequence[str], options: Sequence[str], cut: int = 0
 ) -> npt.NDArray[np.float32] | Refused:
-    """Shares (options,) of the sampled answers that begin with each option, spaces aside."""
+    """Shares (options,) of the sampled answers that begin with each option, spaces aside.
+
+    The option stands there as a word of its own: "Based on" is no B. Refused when fewer than half
+    of the answers begin with one. `cut`: how many of them were cut at their limit.
+    """
+    # ASCII: a Chinese character may follow without a space and is no part of the word.
+    words = [re.compile(re.escape(option) + r"(?!\w)", re.ASCII) for option in options]
     counts = np.array(
-        [sum(answer.lstrip().startswith(option) for answer in answers) for option in options]
+        [sum(word.match(answer.lstrip()) is not None for answer in answers) for word in words]
     )
-    if not counts.any():
+    if 2 * counts.sum() < len(answers):
         names = ", ".join(f"'{option}'" for option in options)
-        return Refused(f"none of {len(answers)} sampled answers begins with one of {names}")
+        return Refused(
+            f"{counts.sum()} of {len(answers)} sampled answers begin with one of {names}, fewer "
+            f"than half; {cut} were cut"
+        )
     return np.asarray(counts / counts.sum(), dtype=np.float32)

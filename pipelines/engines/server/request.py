@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 
+from pipelines.engines.server.answers import sound_choices
 from pipelines.engines.server.budget import Tokens
 from pipelines.engines.server.faults import WrongShape, as_json
 
@@ -54,5 +55,5 @@ class Request(Generic[T]):
 
 def _is_answer(body: Mapping[str, Any]) -> None:
     """Raises WrongShape for what no answer looks like, such as an error with status 200."""
-    if not (body.get("choices") or body.get("data")):
+    if not (sound_choices(body) if body.get("choices") else body.get("data")):
         raise WrongShape(f"it holds no answer: {as_json(body)}")

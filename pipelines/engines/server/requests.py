@@ -26,12 +26,10 @@ from pipelines.engines.server.faults import (
     Denied,
     Fault,
     WrongShape,
-    complaint,
-    is_unpaid,
+    json_listing,
     json_object,
-    passes,
+    refusal_of,
     shortened,
-    wait_of,
 )
 from pipelines.engines.server.loop import LoopThread, go_on, pause
 from pipelines.engines.server.redaction import Redactor, key_of
@@ -43,8 +41,6 @@ T = TypeVar("T")
 
 # One fault in five is a request in a hundred that fails this often; a server that is down always.
 _TRIES_BEFORE_WORD = 3
-# Who asks to be left alone for longer than this (a day's quota) is asked again by the next run.
-_PATIENCE_S = 600.0
 # What a server says of a request's content, and what it says of a feature that it has not got.
 _OF_CONTENT = (400, 413, 422)
 _OF_FEATURES = (400, 422, 501)
@@ -53,6 +49,7 @@ _REFUSALS_IN_A_ROW = 3
 # How often a feature is asked for, with a plain request between, and how often each time.
 _ASKS_FOR_FEATURE = 3
 _TRIES_FOR_FEATURE = 3
+_TRIES_FOR_MODELS = 3
 _MANY = 10**6
 
 
@@ -96,22 +93,50 @@ class Server:
         now on, and ModelUnavailable when it has never answered such a request, plain or not.
         """
         answer = await self._tried(request)
-        shape = request.shape()
+        if isinstance(answer, Fault | Denied) and await self._answers_plainly(request, answer):
+            # An outage may have lasted for all tries of this request, and be over just now.
+            answer = await self._tried(request, tries_if_answered=1)
+        if isinstance(answer, Denied):
+            return Refused(f"the server refuses this request ({answer.status}): {answer.message}")
         if isinstance(answer, Fault):
-            return await self._failing(request, answer)
-        if not isinstance(answer, Denied):
-            self._is_sound(shape)
-            return answer
+            if not answer.answered:
+                raise self._gone(answer)
+            return Refused(
+                f"the server fails on this request, {self._tries}, and answers a plain one: "
+                f"{answer.message}"
+            )
+        self._is_sound(request.shape())
+        return answer
+
+    async def _answers_plainly(self, request: Request[T], failure: Fault | Denied) -> bool:
+        """Whether a plain request is answered now; False where it is not asked, as it need not be.
+
+        Some texts make a server fail for ever; they must not keep all others from their scores.
+        Raises EngineError for one that is not answered: then it is the server, and no row's fault.
+        """
+        if isinstance(failure, Fault) and not failure.answered:
+            raise self._gone(failure)
         async with self._judging:
-            self._refusals[shape] += 1
-            if self._may_refuse_all(shape, answer):
-                plain = await self.attempt(request.known_good())
-                if isinstance(plain, Denied):
-                    if shape in self._sound:
-                        raise refuses_now(self.config, plain)
-                    raise await self.unavailable(plain)
-                self._is_sound(shape)
-        return Refused(f"the server refuses this request ({answer.status}): {answer.message}")
+            if isinstance(failure, Denied):
+                return await self._refuses_alone(request, failure)
+            plain = await self._tried(request.known_good())
+        if isinstance(plain, Fault | Denied):
+            raise self._gone(failure)
+        return True
+
+    async def _refuses_alone(self, request: Request[T], denied: Denied) -> bool:
+        """The same for a request that was denied."""
+        shape = request.shape()
+        self._refusals[shape] += 1
+        if not self._may_refuse_all(shape, denied):
+            return False
+        plain = await self.attempt(request.known_good())
+        if isinstance(plain, Denied):
+            if shape in self._sound:
+                raise refuses_now(self.config, plain)
+            raise await self.unavailable(plain)
+        self._is_sound(shape)
+        return True
 
     def _is_sound(self, shape: bytes) -> None:
         self._sound.add(shape)
@@ -124,21 +149,6 @@ class Server:
             or denied.status not in _OF_CONTENT
             or self._refusals[shape] >= _REFUSALS_IN_A_ROW
         )
-
-    async def _failing(self, request: Request[T], fault: Fault) -> Refused:
-        """The request failed at every try: is it the server, which then stops the run, or the row?
-
-        Some texts make a server fail for ever; they must not keep all others from their scores.
-        """
-        if fault.answered:
-            async with self._judging:
-                plain = await self._tried(request.known_good())
-            if not isinstance(plain, Fault | Denied):
-                return Refused(
-                    f"the server fails on this request, {self._tries}, and answers a plain one: "
-                    f"{fault.message}"
-                )
-        raise self._gone(fault)
 
     def _gone(self, fault: Fault) -> EngineError:
         return EngineError(
@@ -227,38 +237,23 @@ class Server:
         self, response: httpx2.Response, request: Request[T]
     ) -> tuple[T | Fault | Denied, Tokens | None]:
         if response.status_code >= 300:
-            return self._refusal(response), None
+            return refusal_of(response, self.config.base_url, self._words), None
         told = None
         try:
-            body = json_object(response.content)
+            parse = json_listing if request.body is None else json_object
+            body = parse(response.content)
             told = told_tokens(body)
             answer = request.read(body)
         except WrongShape as error:
             words = self._words(f"its answer cannot be used: {error}")
             return Fault(words, answered=True), told
         if told is None and request.body is not None:
-            self.ledger.must_be_told()
+            self.ledger.untold(request.most)
             self.note(
                 f"{self.config.model}: the server does not say how many tokens an answer took; "
-                "they count as 0"
+                "they count as 0, in a budget as the most that they can be"
             )
         return answer, told
-
-    def _refusal(self, response: httpx2.Response) -> Fault | Denied:
-        words, code = complaint(response.content)
-        status = response.status_code
-        if 300 <= status < 400:
-            words = f"{words} (Location: {response.headers.get('location', 'none')})".strip()
-        message = self._words(words)
-        if not passes(status, code):
-            return Denied(402 if is_unpaid(status, code) else status, message)
-        wait = wait_of(response.headers)
-        if wait is not None and wait > _PATIENCE_S:
-            raise EngineError(
-                f"{self.config.base_url} asks to be left alone for {wait:,.0f} s ({status}): "
-                f"{message}"
-            )
-        return Fault(f"HTTP {status}: {message}", wait, answered=status == 500)
 
     def _words(self, text: str) -> str:
         """A text from a server: first without the key, then cut."""
@@ -280,10 +275,16 @@ class Server:
             )
 
     async def models(self) -> list[Mapping[str, Any]]:
-        """What the server lists as its models; empty where it lists none."""
-        listed = await self.attempt(
-            Request("/models", None, lambda body: body.get("data"), Tokens(), {}, counted=False)
+        """What the server lists as its models; empty where it lists none, or fails at it.
+
+        Raises EngineError when it is not there.
+        """
+        request = Request[Any](
+            "/models", None, lambda body: body.get("data"), Tokens(), {}, counted=False
         )
+        listed = await self._tried(request, _TRIES_FOR_MODELS)
+        if isinstance(listed, Fault) and not listed.answered:
+            raise self._gone(listed)
         entries = listed if isinstance(listed, list) else []
         return [entry for entry in entries if isinstance(entry, Mapping) and entry.get("id")]
 

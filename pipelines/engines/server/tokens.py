@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pipelines.engines.batching import Tokens as TokenIds
 from pipelines.engines.chat_tokens import Answer, ChatTokens
 from pipelines.engines.errors import ModelUnavailable
-from pipelines.engines.server.answers import choices_of, log_prob
+from pipelines.engines.server.answers import choices_of, is_finished, log_prob
 from pipelines.engines.server.budget import Tokens
 from pipelines.engines.server.chats import seed_of
 from pipelines.engines.server.faults import Denied, WrongShape
@@ -89,7 +89,7 @@ class TokenRoute:
             guide = await self._format.get(sampling.json_schema)
             if guide is not None:
                 fields["response_format"] = guide
-        most = Tokens(len(prompt) * wanted, sampling.max_tokens * wanted)
+        most = Tokens(len(prompt), sampling.max_tokens * wanted)  # it is read once for all answers
 
         def read(body: dict[str, Any]) -> list[Completion]:
             return [self._completion(one, sampling) for one in choices_of(body, wanted)]
@@ -109,7 +109,7 @@ class TokenRoute:
         text = self.chat_tokens.text(tokens[:-1] if ended else tokens)
         found = [text.index(stop) for stop in sampling.stop if stop in text]
         text = self._server.redactor.answer(text[: min(found, default=len(text))])
-        return Completion(text, len(tokens), choice.get("finish_reason") != "length")
+        return Completion(text, len(tokens), is_finished(choice))
 
     async def choose(
         self, prompt: TokenIds, firsts: Sequence[Sequence[int]]

@@ -131,6 +131,20 @@ def test_rows_that_all_fail_alike_stop_the_run() -> None:
     assert len(engine.asked) < 100  # it does not try a thousand rows one by one
 
 
+def test_what_stops_the_run_names_what_the_engine_was_stopped_by() -> None:
+    """And not the row's error before it: a budget that is spent is not tried again."""
+    gone = EngineError("the budget of this model is used up")
+
+    def probe() -> None:
+        raise gone
+
+    engine = Engine(poisoned_by("x"))
+    scorer = ChunkScorer(Scripted(), Context(engine=lambda name: engine), probe)
+    with pytest.raises(RunStopped, match="budget of this model is used up") as stopped:
+        scorer.score(rows("x"))
+    assert stopped.value.__cause__ is gone
+
+
 def picky(texts: list[str]) -> list[float | None]:
     if any(text.startswith("bad") for text in texts):
         raise ValueError("cannot read this")

@@ -2,7 +2,13 @@
 
 import pytest
 
-from pipelines.engines.server.answers import Miscounted, choices_of, log_prob, top_tokens
+from pipelines.engines.server.answers import (
+    Miscounted,
+    chat_choices,
+    choices_of,
+    log_prob,
+    top_tokens,
+)
 from pipelines.engines.server.config import OpenAiModel
 from pipelines.engines.server.engine import ServerEngine
 from pipelines.engines.server.faults import WrongShape
@@ -50,6 +56,45 @@ def test_positive_log_probabilities_become_no_scores():
         engine.close()
     assert isinstance(found, Refused)
     assert "a log-probability is 3.0" in found.reason
+
+
+def written(**choice):
+    """The one choice with these fields, as it is read."""
+    whole = {"index": 0, "message": {"content": "half of"}, **choice}
+    (found,) = chat_choices({"choices": [whole]}, 1)
+    return found
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"finish_reason": "error"},
+        {"finish_reason": "network_error"},
+        {"finish_reason": "insufficient_system_resource"},
+        {"finish_reason": "abort"},
+        {"finish_reason": "stop", "error": {"code": 502, "message": "provider gone"}},
+        {"finish_reason": None, "error": "gone"},
+    ],
+)
+def test_what_the_servers_trouble_ended_is_no_answer(choice):
+    with pytest.raises(WrongShape, match="trouble of the server's ended it: "):
+        written(**choice)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["length", "max_tokens", "model_length", "model_context_window_exceeded", "content_filter"],
+)
+def test_an_answer_that_was_cut_is_not_finished_whatever_the_limit_is_called(reason):
+    assert (written(finish_reason=reason).text, written(finish_reason=reason).finished) == (
+        "half of",
+        False,
+    )
+
+
+@pytest.mark.parametrize("reason", ["stop", "eos", "tool_calls", None])
+def test_an_answer_that_came_to_its_end_is_finished(reason):
+    assert written(finish_reason=reason, error=None).finished
 
 
 @pytest.mark.parametrize("indices", [[0, 0], [0, 2], [0], [None, 0]])

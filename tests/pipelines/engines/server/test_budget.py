@@ -116,6 +116,26 @@ def test_what_the_server_does_not_count_cannot_be_limited(limit):
         engine.close()
 
 
+@pytest.mark.parametrize("limit", [Budget(max_tokens=280), Budget(max_cost=300)])
+def test_an_answer_that_is_not_counted_after_others_that_were_counts_as_the_most_it_can_be(limit):
+    """A request may take 30 tokens and cost 40, and takes 7 and costs 9."""
+
+    def script(asked):
+        reply = chat_reply("yes")
+        if asked.text == CHATS[2][0]["content"]:
+            del reply.body["usage"]
+        return reply
+
+    with ScriptedServer(script) as server:
+        engine = opened(server, limit, PRICE, concurrency=1)
+        found = engine.generate(CHATS[:5], SAMPLING, KEYS[:5])
+        engine.close()
+    assert [len(answers) for answers in found] == [1] * 5
+    assert (engine.spent.requests, engine.spent.tokens) == (6, 5 * 7 + 30)
+    assert engine.spent.cost == pytest.approx(5 * 9 + 40)
+    assert engine.usage.prompt_tokens == 4 * 5
+
+
 def test_cached_tokens_cost_what_they_cost():
     price = Price(prompt_per_million=4, cached_per_million=1, completion_per_million=10)
     assert Tokens(prompt=100, completion=10, cached=60).cost(price) == pytest.approx(

@@ -150,7 +150,8 @@ def test_a_server_that_counts_no_tokens_is_noted(ask):
     found, _, engine = ask(script, lambda one: one.generate([HI], Sampling(max_tokens=9), KEYS[:1]))
     assert found == [[Completion("Hi 0", 0, True)]]
     assert engine.notes == [
-        "m: the server does not say how many tokens an answer took; they count as 0"
+        "m: the server does not say how many tokens an answer took; they count as 0, in a "
+        "budget as the most that they can be"
     ]
 
 
@@ -265,6 +266,30 @@ def test_an_unknown_model_is_told_with_those_that_there_are(ask):
 
     with pytest.raises(ModelUnavailable, match=r"asks for 'm'\. Its models are: llama, qwen"):
         ask(script, lambda one: one.probe())
+
+
+@pytest.mark.parametrize(
+    ("listed", "advice"),
+    [
+        (Reply([{"id": "llama"}, {"id": "qwen"}]), "Its models are: llama, qwen"),
+        (Reply({"error": "broken"}, 500), "Is base_url right"),
+        (Reply(b"<html>Not found</html>"), "Is base_url right"),
+        (Reply("none"), "Is base_url right"),
+    ],
+)
+def test_an_unknown_model_is_told_however_the_models_are_listed(ask, listed, advice):
+    """A bare list is what Together and Jan give."""
+
+    def script(asked):
+        if asked.path != "/models":
+            return refusal(404, "no such model")
+        tries.append(asked)
+        return listed
+
+    tries = []
+    with pytest.raises(ModelUnavailable, match=f"404: no such model\n.*{advice}"):
+        ask(script, lambda one: one.probe())
+    assert len(tries) <= 3
 
 
 def test_a_redirect_is_not_followed(ask):

@@ -280,6 +280,7 @@ def test_a_chat_that_the_server_refuses_is_refused_and_the_others_are_answered()
         FaultyServer(traits=Traits(poison="question 7 ")) as server,
         opened(judge(server)) as engine,
     ):
+        engine.generate(CHATS[:1], SAMPLING, KEYS[:1])  # such requests are answered, it knows now
         found = generated(engine)
 
     assert [isinstance(one, Refused) for one in found] == [n == 7 for n in range(12)]

@@ -95,5 +95,25 @@ def test_sampled_answers_are_counted_by_their_beginning():
 
 def test_sampled_answers_without_an_option_are_refused():
     assert counted_shares(["x", "y"], OPTIONS) == Refused(
-        "none of 2 sampled answers begins with one of 'A', 'B', 'C'"
+        "0 of 2 sampled answers begin with one of 'A', 'B', 'C', fewer than half; 0 were cut"
+    )
+
+
+def test_a_word_that_begins_with_an_options_letter_is_not_the_option():
+    answers = ["Based on", "Answer: B", "Because", "B", "C.", "C, I", " A", "A\nB"]
+    np.testing.assert_allclose(counted_shares(answers, OPTIONS), [0.4, 0.2, 0.4])
+
+
+def test_a_letter_stands_alone_before_a_chinese_character():
+    np.testing.assert_allclose(counted_shares(["A因为", "B"], ["A", "B"]), [0.5, 0.5])
+
+
+def test_options_that_end_in_a_sign_are_counted_before_any_word():
+    np.testing.assert_allclose(counted_shares(["(A) is", "(B)"], ["(A)", "(B)"]), [0.5, 0.5])
+
+
+def test_half_of_the_sampled_answers_must_begin_with_an_option():
+    assert counted_shares(["A", "B", "Well", "Hm"], OPTIONS).tolist() == [0.5, 0.5, 0.0]
+    assert counted_shares(["A", "B", "Well", "Hm", ""], OPTIONS, cut=1) == Refused(
+        "2 of 5 sampled answers begin with one of 'A', 'B', 'C', fewer than half; 1 were cut"
     )

@@ -83,6 +83,48 @@ def test_an_outage_that_is_told_with_status_200_fails_no_row():
         engine.close()
 
 
+IN_TROUBLE = [
+    Reply({"error": "overloaded"}, 500),
+    Reply({"error": "overloaded"}),
+    Reply(b"<html>Down for maintenance</html>"),
+    chat_reply("half of", finish="error"),
+    Reply({"error": "no healthy upstream"}, 404),
+    Reply({"error": "no healthy upstream"}, 403),
+]
+
+
+@pytest.mark.parametrize("reply", IN_TROUBLE)
+def test_an_outage_that_ends_after_a_rows_last_try_fails_no_row(reply):
+    """The plain request is answered, and so would the row's own be."""
+    away = iter([reply])
+
+    def script(asked):
+        return next(away, answers(asked)) if asked.text == "Hi" else answers(asked)
+
+    with ScriptedServer(script) as server:
+        engine = opened(server, max_tries=1)
+        (found,) = engine.generate(chats("Hi"), SAMPLING, keys(1))
+        engine.close()
+    assert [one.text for one in found] == ["yes"]
+    assert engine.usage.calls == 1
+
+
+def test_choices_that_tell_of_an_outage_are_no_answer_to_a_plain_request():
+    """OpenRouter's way: then it is the server that is at fault, and not the row."""
+
+    def script(asked):
+        return answers(asked) if server_is_up[0] else chat_reply("", finish="error")
+
+    server_is_up = [True]
+    with ScriptedServer(script) as server:
+        engine = opened(server, max_tries=1)
+        engine.probe()
+        server_is_up[0] = False
+        with pytest.raises(EngineError, match="does not answer, tried once: its answer cannot"):
+            engine.generate(chats("Hi"), SAMPLING, keys(1))
+        engine.close()
+
+
 @pytest.mark.parametrize("status", [403, 404, 405])
 def test_a_passing_refusal_is_not_taken_for_a_lack(status):
     """A proxy that has lost its server for a moment."""

@@ -116,6 +116,38 @@ def test_samples_that_are_asked_for_apart_are_kept_each(call, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_sampled_options_are_asked_for_with_the_room_that_a_thinking_model_needs():
+    def script(asked):
+        if "max_tokens" in asked.body or asked.body.get("logprobs"):
+            return refusal(400, "no such parameter")
+        told = asked.body["max_completion_tokens"] >= 512
+        reply = chat_reply(*["A" if told else None] * asked.body.get("n", 1))
+        for choice in reply.body["choices"]:
+            choice["finish_reason"] = "stop" if told else "length"
+        return reply
+
+    with ScriptedServer(script) as server:
+        engine = opened(server)
+        (found,) = engine.choose(ROWS[:1], ["A", "B"])
+        engine.close()
+    assert found.tolist() == [1.0, 0.0]
+
+
+def test_sampled_options_that_were_cut_are_told():
+    def script(asked):
+        if asked.body.get("logprobs"):
+            return refusal(400, "no such parameter")
+        return chat_reply(*[None] * asked.body.get("n", 1), finish="length")
+
+    with ScriptedServer(script) as server:
+        engine = opened(server)
+        (found,) = engine.choose(ROWS[:1], ["A", "B"])
+        engine.close()
+    assert found == Refused(
+        "0 of 20 sampled answers begin with one of 'A', 'B', fewer than half; 20 were cut"
+    )
+
+
 def test_options_are_asked_about_with_the_room_that_the_server_needs():
     """Models that think first refuse a limit of one token."""
 

@@ -1,11 +1,13 @@
 """With the model's tokenizer, a server that takes tokens is asked in tokens."""
 
+import copy
+
 import numpy as np
 import pytest
 
 from pipelines.engines.chat_tokens import ChatTokens
 from pipelines.engines.errors import ModelUnavailable
-from pipelines.engines.server.config import OpenAiModel
+from pipelines.engines.server.config import Budget, OpenAiModel
 from pipelines.engines.server.engine import ServerEngine
 from stages.engines import Completion, Likelihood, Refused, Sampling, Usage
 from tests.servers.scripted_server import Reply, ScriptedServer, chat_reply, refusal
@@ -62,7 +64,9 @@ def ask():
     def run(script, question, **options):
         with ScriptedServer(script) as server:
             engine = ServerEngine(
-                OpenAiModel(model="m", base_url=server.base_url, tokenizer=SMOLLM2, **options)
+                OpenAiModel(
+                    **{"model": "m", "base_url": server.base_url, "tokenizer": SMOLLM2, **options}
+                )
             )
             try:
                 found = question(engine)
@@ -121,6 +125,33 @@ def test_an_answer_that_was_cut_is_not_finished(ask, chat_tokens):
     assert found == [[Completion(chat_tokens.text([57]), 1, False)]]
 
 
+def test_an_answer_that_the_servers_trouble_ended_is_asked_for_again(ask):
+    replies = iter(["abort"])
+
+    def script(asked):
+        reply = Vllm()(asked)
+        if "n" in asked.body:
+            reply.body["choices"][0]["finish_reason"] = next(replies, "stop")
+        return reply
+
+    found, _, engine = ask(script, lambda one: one.generate([HI], Sampling(max_tokens=5), [b"k"]))
+    assert [one.finished for one in found[0]] == [True]
+    assert engine.usage.retries == 1
+
+
+def test_a_prompt_is_reserved_once_for_all_its_answers(ask, chat_tokens):
+    """And so it is counted: the budget has room for one request with its probes."""
+    sampling = Sampling(max_tokens=5, samples=20, temperature=1.0)
+    prompt = len(prompt_of(chat_tokens, HI))
+    probe = len(chat_tokens.prompts([[{"role": "user", "content": "Say yes."}]], room=1)[0]) + 2
+    (found,), _, _ = ask(
+        Vllm(),
+        lambda one: one.generate([HI], sampling, [b"k"]),
+        budget=Budget(max_tokens=probe + prompt + 5 * 20),
+    )
+    assert len(found) == 20
+
+
 def test_a_stop_string_is_left_out(ask, chat_tokens):
     text = "one. two"
     (tokens,) = chat_tokens.tokens([text])
@@ -142,6 +173,26 @@ def test_shares_are_of_the_first_tokens_of_each_option(ask, chat_tokens):
     assert sorted(asked[-1].body["logprob_token_ids"]) == sorted(firsts[0] + firsts[1])
     assert asked[-1].body["max_tokens"] == 1
     assert engine.usage.completion_tokens == 0
+
+
+def test_a_choice_is_asked_for_behind_what_the_template_writes_before_an_answer(
+    ask, chat_tokens, tmp_path
+):
+    """As Qwen 3: a past assistant turn opens with an empty thought."""
+    tokenizer = copy.deepcopy(chat_tokens.tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: "
+        "{% if m.role == 'assistant' %}<think></think>{% endif %}{{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    tokenizer.save_pretrained(tmp_path)
+
+    _, asked, _ = ask(
+        Vllm(), lambda one: one.choose([HI], ["A", "B"]), tokenizer=str(tmp_path), max_length=99
+    )
+
+    prompt = tokenizer.decode(asked[-1].body["prompt"])
+    assert prompt == "user: Hi\nassistant: <think></think>"
 
 
 def test_an_answers_log_probabilities_are_of_its_own_tokens(ask, chat_tokens):
@@ -184,6 +235,20 @@ def test_a_context_that_nobody_tells_is_asked_for():
         config = OpenAiModel(model="m", base_url=server.base_url, tokenizer=SMOLLM2)
         with pytest.raises(ModelUnavailable, match="give max_length in the recipe"):
             ServerEngine(config)
+
+
+@pytest.mark.parametrize("reply", [Reply({"error": "broken"}, 500), Reply(b"<html>"), Reply(7)])
+def test_a_list_of_models_that_cannot_be_read_tells_no_context(reply):
+    with ScriptedServer(lambda asked: reply) as server:
+        config = OpenAiModel(model="m", base_url=server.base_url, tokenizer=SMOLLM2)
+        with pytest.raises(ModelUnavailable, match="give max_length in the recipe"):
+            ServerEngine(config)
+    assert len(server.asked) <= 3
+
+
+def test_the_models_may_be_a_bare_list(ask):
+    _, _, engine = ask(lambda asked: Reply(MODELS.body["data"]), lambda one: None)
+    assert engine._chat_tokens.context == 100
 
 
 def test_faults_on_the_way_to_the_context_are_no_answer(ask):
