@@ -52,7 +52,7 @@ def export(
 
 def _write(asked: dict[str, Any], options: list[str], workspace: Path, run: str) -> "ExportReport":
     from pipelines.exporters.export import write_export
-    from pipelines.exporters.targets import over_source
+    from pipelines.exporters.targets import over_inputs, over_source
     from pipelines.recipe import RecipeError, parse_export
     from pipelines.runner.provenance import export_provenance, export_row_type
     from pipelines.runner.restoring import rows_of
@@ -61,11 +61,13 @@ def _write(asked: dict[str, Any], options: list[str], workspace: Path, run: str)
 
     spec = parse_export(asked, options)
     folder = find_run(Workspace(workspace), run)
-    source = (folder.manifest() or {})["recipe"]["source"]
-    given = source.get("path", ())
-    if over := over_source([given] if isinstance(given, str) else given, [spec]):
+    manifest = folder.manifest() or {}
+    given = manifest["recipe"]["source"].get("path", ())
+    origin = export_provenance(folder)
+    # Its path is as the recipe has it, and today's folder may be another: its bytes are asked too.
+    over = over_source([given] if isinstance(given, str) else given, [spec])
+    if over := over or over_inputs(spec, {one.key for one in origin.inputs}, folder.run_id):
         raise RecipeError(over, "the export")
     rows = rows_of(folder)
     row_type = export_row_type(spec, rows)
-    seed = (folder.manifest() or {})["seed"]
-    return write_export(rows.scan(row_type), row_type, spec, export_provenance(folder), seed=seed)
+    return write_export(rows.scan(row_type), row_type, spec, origin, seed=manifest["seed"])

@@ -29,7 +29,14 @@ from pipelines.exporters.tables import (
     LayoutEncoder,
     used_optionals,
 )
-from pipelines.exporters.targets import HELD_OUT, TRAIN, data_paths, manifest_path, side_path
+from pipelines.exporters.targets import (
+    HELD_OUT,
+    TRAIN,
+    data_paths,
+    left_behind,
+    manifest_path,
+    side_path,
+)
 from pipelines.store import manifest
 from schemas.errors import ContractError
 from schemas.rows import RowType, row_schema
@@ -98,6 +105,8 @@ class _Writing:
         renamed = {meta.key: meta.name for meta in metas if meta.key != meta.name}
         if isinstance(encoder, LineEncoder):
             renamed = encoder.renamed
+        # A folder is replaced whole.
+        left = () if folder else left_behind(self.spec.path, [file.name for file in files.values()])
         report = ExportReport(
             path=self.spec.path,
             format=self.spec.format,
@@ -107,7 +116,11 @@ class _Writing:
             left_out=dict(sorted(left_out.items())),
             splits={name: file.rows for name, file in files.items()} if self.spec.split else {},
             renamed=dict(sorted(renamed.items())),
-            notes=tuple(_note(meta) for meta in metas if meta.as_json),
+            notes=(
+                *(_note(meta) for meta in metas if meta.as_json),
+                *(_note_left(name, held_out=self.spec.split is not None) for name in left),
+            ),
+            left_behind=left,
         )
         if isinstance(self.spec, HuggingFace) and folder is not None:
             report = self._complete_folder(self.spec, folder, report, files)
@@ -251,6 +264,11 @@ def _without_empty_sides(
 
 def _note(meta: MetaColumn) -> str:
     return f"Column '{meta.name}' has values that no one type of column holds: it is JSON text."
+
+
+def _note_left(name: str, *, held_out: bool) -> str:
+    rows = " and may hold held-out rows" if held_out else ""
+    return f"{name} is of an earlier export{rows}: remove it."
 
 
 def _chunks(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:

@@ -30,15 +30,30 @@ SCORES: Final = ("score_chosen", "score_rejected", "margin")
 
 # Names that mean something beside any conversation, to our readers and to others.
 _ASIDE: Final = ("system", "tools", "label", "kto_tag")
+# trl tells by these what a row is (is_conversational, apply_chat_template, maybe_convert_to_chatml,
+# _unpair_row of its data_utils): with `prompt` beside `messages` its SFTTrainer looks for a
+# completion, and `input_ids` stand for rows that are tokens already.
+_TRL: Final = (
+    "messages",
+    "conversations",
+    "prompt",
+    "completion",
+    "chosen",
+    "rejected",
+    "input_ids",
+)
 # The names that each format gives a meaning, whether or not a row has the column. A column of the
-# source that is called like one of them is renamed.
+# source that is called like one of them is renamed. Where a row has a `text`, it is that which
+# trl's SFTTrainer closes with the end-of-text token, and no longer the completion.
 RESERVED: Final[dict[str, tuple[str, ...]]] = {
-    "messages": ("messages", *_ASIDE),
-    "prompt-completion": ("prompt", "completion", *_ASIDE),
+    "messages": (*_TRL, *_ASIDE),
+    "prompt-completion": (*_TRL, "text", *_ASIDE),
     "alpaca": ("instruction", "input", "output", "history", *_ASIDE),
-    "sharegpt": ("conversations", *_ASIDE),
-    "preference": ("prompt", "chosen", "rejected", "system", "tools", *SCORES),
+    "sharegpt": (*_TRL, *_ASIDE),
+    "preference": (*_TRL, "label", "system", "tools", *SCORES),
 }
+# Who speaks by turns in ShareGPT; LLaMA-Factory skips other rows (SharegptDatasetConverter).
+_BY_TURNS: Final = (("human", "observation"), ("gpt", "function_call"))
 
 
 class Unfit(Exception):
@@ -76,6 +91,8 @@ def completion_record(row: Row) -> Record:
     messages = row["messages"]
     if not messages or messages[-1]["role"] != "assistant":
         raise Unfit("last_turn_no_answer")
+    if len(messages) == 1:
+        raise Unfit("no_prompt")
     return {
         "prompt": _openai(messages[:-1]),
         "completion": _openai(messages[-1:]),
@@ -121,6 +138,7 @@ def sharegpt_record(row: Row) -> Record:
                 raise Unfit("other_role")
             turns.append({"from": SHAREGPT_SPEAKERS[message["role"]], "value": _words(message)})
         call = {}
+    _check_turns([turn["from"] for turn in turns])
     tools = {} if row["tools"] is None else {"tools": _valid(row["tools"], "tools_no_json")}
     return {"conversations": turns, **tools, **_label(row)}
 
@@ -184,6 +202,14 @@ def _single(messages: Sequence[Message], role: str) -> str:
     if messages[0]["role"] != role:
         raise Unfit("turn_order")
     return _words(messages[0])
+
+
+def _check_turns(speakers: Sequence[str]) -> None:
+    """After a system turn one side of _BY_TURNS and the other, at least once, with none left."""
+    spoken = speakers[1:] if speakers[:1] == ["system"] else speakers
+    in_order = all(one in _BY_TURNS[turn % 2] for turn, one in enumerate(spoken))
+    if not spoken or len(spoken) % 2 or not in_order:
+        raise Unfit("turn_order")
 
 
 def _words(message: Message) -> str:

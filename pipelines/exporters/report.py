@@ -32,7 +32,8 @@ class ExportReport:
     left_out  rows that the format cannot hold, by reason; rows + left_out = rows given
     splits    rows on each side, empty without a split
     renamed   columns of the source whose name the format uses itself: old name -> new name
-    notes     what a reader should know about single columns
+    notes     what a reader should know about single columns, and about what was left behind
+    left_behind  files of earlier exports to this path that are still there, beside the new ones
     """
 
     path: Path
@@ -44,6 +45,7 @@ class ExportReport:
     splits: Mapping[str, int] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    left_behind: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -61,6 +63,7 @@ class ExportReport:
             "splits": dict(self.splits),
             "renamed": dict(self.renamed),
             "notes": list(self.notes),
+            "left_behind": list(self.left_behind),
             "files": [vars(file) for file in self.files],
         }
 

@@ -104,6 +104,8 @@ class Messages(_Records, frozen=True):
 class PromptCompletion(_Records, frozen=True):
     """`prompt` and `completion` (the last assistant turn), as TRL's SFT and KTO trainers take them.
 
+    Holds rows that end with an answer and have a turn before it.
+
     `conversational` writes lists of messages; `plain` writes strings and holds rows of one user
     turn and one answer.
     """
@@ -125,7 +127,8 @@ class ShareGpt(_Records, frozen=True):
     """`conversations` of `from` (system, human, gpt, function_call, observation) and `value`.
 
     Holds one tool call a turn, without words beside it; the ids of calls are left out, since each
-    observation follows its call.
+    observation follows its call. After a system turn, human (or observation) and gpt (or
+    function_call) speak by turns and the latter last: LLaMA-Factory skips all other rows.
     """
 
     format: Literal["sharegpt"] = "sharegpt"

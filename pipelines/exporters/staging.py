@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from io import RawIOBase
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, Final, cast
 
 import zstandard
@@ -53,18 +53,19 @@ class _Hashed(RawIOBase):
 class Output:
     """One file of an export. Write to `stream`; `rows` is the writer's to count."""
 
-    def __init__(self, path: Path, name: str, opened: IO[bytes]) -> None:
+    def __init__(self, name: str, opened: IO[bytes]) -> None:
         self.name = name
         self.rows = 0
         self._hashed = _Hashed(opened)
         self._layers = ExitStack()
         self._layers.callback(opened.close)
         self.stream = cast(IO[bytes], self._hashed)
-        if path.suffix == ".gz":
+        suffix = PurePath(name).suffix
+        if suffix == ".gz":
             # No name and no time in the header: the same rows give the same bytes.
             packed = gzip.GzipFile("", "wb", GZIP_LEVEL, cast(IO[bytes], self._hashed), mtime=0)
             self.stream = self._layers.enter_context(cast(IO[bytes], packed))
-        elif path.suffix == ".zst":
+        elif suffix == ".zst":
             writer = zstandard.ZstdCompressor(level=ZSTD_LEVEL).stream_writer(
                 cast(IO[bytes], self._hashed), closefd=False
             )
@@ -92,17 +93,15 @@ class Staging:
         self._outputs: list[Output] = []
 
     def file(self, path: Path) -> Output:
-        """A file that becomes `path`. Files are renamed in the order they were asked for in."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = temporary_beside(path)
-        self._moves.append((unfinished, path))
-        return self._open(unfinished, path.name)
+        """A file that becomes `path`, or what that links to.
+
+        Files are renamed in the order they were asked for in.
+        """
+        return self._open(self._beside(path), path.name)
 
     def folder(self, path: Path) -> Path:
-        """A temporary folder that becomes `path`, in place of what is there."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = temporary_beside(path)
-        self._moves.append((unfinished, path))
+        """A temporary folder that becomes `path`, or what that links to, whatever is there."""
+        unfinished = self._beside(path)
         unfinished.mkdir()
         return unfinished
 
@@ -112,8 +111,16 @@ class Staging:
         path.parent.mkdir(parents=True, exist_ok=True)
         return self._open(path, name)
 
+    def _beside(self, path: Path) -> Path:
+        """A temporary path that becomes `path`. A link stays: what it leads to is replaced."""
+        path = path.resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = temporary_beside(path)
+        self._moves.append((unfinished, path))
+        return unfinished
+
     def _open(self, path: Path, name: str) -> Output:
-        output = Output(path, name, self._opener(path))
+        output = Output(name, self._opener(path))
         self._outputs.append(output)
         return output
 

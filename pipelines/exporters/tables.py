@@ -140,7 +140,7 @@ class LayoutEncoder:
         return pa.ListArray.from_arrays(pa.array(offsets), turns, type=wanted)
 
     def _reasons(self, chunk: pl.DataFrame) -> pl.Series:
-        """Only rows with tools, and rows without an answer, can be unfit: those are looked at."""
+        """Only rows with tools, or without prompt or answer, can be unfit: those are looked at."""
         record = _RECORDS.get(self._layout)
         messages = [f.name for f in self._table if f.type == MESSAGES]
         if record is None or not messages:
@@ -150,7 +150,8 @@ class LayoutEncoder:
         sound = is_plain(messages)
         if self._layout == "prompt-completion":
             answered = pl.col("messages").list.last().struct.field("role") == "assistant"
-            sound = sound & answered.fill_null(False)
+            asked = pl.col("messages").list.len() > 1
+            sound = sound & answered.fill_null(False) & asked
         doubtful = ~chunk.select(sound).to_series()
         reasons = pl.Series("reason", [None] * chunk.height, dtype=pl.String)
         if not doubtful.any():

@@ -11,7 +11,7 @@
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -91,16 +91,15 @@ class Curation:
         if not imported.counts.rows_in:
             self.progress.note("the source holds no records: exports will hold none either")
         self.folder = RunFolder(self.workspace, self.plan.run_id)
-        self._note_uses([planned.scoring_key for planned in self.plan.stages])
+        self._note_uses()
         self.outcome = Outcome(self.plan.run_id, stages=[imported], efforts={"import": effort})
-        if self.retry_failed:
-            self.folder.reopen()
-        manifest = self.folder.manifest()
+        manifest = None if self.retry_failed else self.folder.manifest()
         if manifest is not None and self._restore(manifest):
             self.outcome.reused = True
             write_views(self.folder, self.rows.tables, self.outcome.stages)  # it may have moved
             return True
         check_plan(self.plan.stages, self.recipe.models, self.workspace, self.find)
+        self.folder.reopen()  # until all verdicts are new, nothing may pass for the whole run
         self.folder.write_verdicts(0, "import", step.ledger(tables))
         return False
 
@@ -177,7 +176,7 @@ class Curation:
                 }
             )
             if self.folder.manifest() is not None:
-                drop_uses(self.folder)
+                drop_uses(self.folder.path)
             return self.outcome
         return Outcome("", status=status)
 
@@ -236,7 +235,7 @@ class Curation:
         return outcome, scored.computed if scored else 0
 
     def _with_tuned_models(self, planned: PlannedStage) -> PlannedStage:
-        """The stage, once the rows are known of which its models are made.
+        """The stage, here and in the plan, once the rows are known of which its models are made.
 
         They are made when they are opened: where all scores are there, that is never.
         """
@@ -249,11 +248,14 @@ class Curation:
             make = partial(self.tuned.make, name, self.plan.run_id, planned.row_type)
             self.models.make_before(name, self.tuned.engine_config(name), make)
         settled = with_models(planned, self.plan.identities, self.recipe.seed)
-        self._note_uses([one.scoring_key for one in self.plan.stages] + [settled.scoring_key])
+        stages = [settled if one.number == settled.number else one for one in self.plan.stages]
+        self.plan = replace(self.plan, stages=tuple(stages))
+        self._note_uses()
         return settled
 
-    def _note_uses(self, scoring_keys: Sequence[str]) -> None:
-        note_uses(self.folder, [table.key for table in self.rows.tables], scoring_keys)
+    def _note_uses(self) -> None:
+        keys = [planned.scoring_key for planned in self.plan.stages]
+        note_uses(self.folder.path, [table.key for table in self.rows.tables], keys)
 
     def _apply(self, planned: PlannedStage, verdicts: pa.Table) -> None:
         """Take the rows that are gone out of the set; flagged ones flow on."""

@@ -1,6 +1,6 @@
 """Answers of paid models about chunks whose scores are not stored yet.
 
-    scores/<scoring key>/answers/<hash of the chunk's keys>-<host>-<pid>.jsonl
+    scores/<scoring key>/answers/<hash of the chunk's keys>-<machine>-<pid>.jsonl
                                         one line for each answer: [what was asked, the answer]
 
 A file lives as long as its chunk is in hand; what a stopped run leaves behind is read by the next.
@@ -9,7 +9,6 @@ What no run asks for again is for `winnow gc`.
 
 import errno
 import os
-import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from typing import IO, Any
 
 import orjson
 
-from pipelines.store.processes import process_alive
+from pipelines.store.processes import process_alive, this_machine
 
 
 @dataclass
@@ -44,7 +43,7 @@ class AnswerStore:
         return cls(folder, dict(pair for file in files for pair in _pairs(file)), files)
 
     def of_chunk(self, digest: str) -> "ChunkAnswers":
-        owner = f"{socket.gethostname()}-{os.getpid()}"
+        owner = f"{this_machine()}-{os.getpid()}"
         return ChunkAnswers(self.folder / f"{digest}-{owner}.jsonl", self.left_over, self.used)
 
     def forget(self, digest: str) -> None:
@@ -67,8 +66,8 @@ class AnswerStore:
     def _is_at_work(self, file: Path) -> bool:
         """Of another process of this machine. One of another machine cannot be asked."""
         _, _, owner = file.stem.partition("-")
-        host, _, process = owner.rpartition("-")
-        if host != socket.gethostname() or not process.isdigit() or int(process) == os.getpid():
+        machine, _, process = owner.rpartition("-")
+        if machine != this_machine() or not process.isdigit() or int(process) == os.getpid():
             return False
         return self.alive(int(process))
 

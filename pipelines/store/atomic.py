@@ -7,7 +7,6 @@ those of processes that are gone.
 
 import os
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.store.processes import began_after, process_alive
+from pipelines.store.processes import began_after, process_alive, this_machine
 
 TEMPORARY = ".tmp-"
 # A temporary file of another machine cannot be asked for its process; after this it is left over.
@@ -25,7 +24,7 @@ FOREIGN_AGE_S = 24 * 3600.0
 
 def temporary_beside(path: Path) -> Path:
     """A name for the unfinished form of `path` that says whose it is."""
-    owner = f"{socket.gethostname()}-{os.getpid()}"
+    owner = f"{this_machine()}-{os.getpid()}"
     return path.with_name(f"{TEMPORARY}{owner}-{time.monotonic_ns()}-{path.name}")
 
 
@@ -94,12 +93,12 @@ def _sync_folder(path: Path) -> None:
 def sweep(root: Path, alive: Callable[[int], bool] | None = None) -> int:
     """Remove temporary files and folders of processes that are gone; returns how many."""
     alive = alive or process_alive
-    here = socket.gethostname()
+    ours = f"{this_machine()}-"
     removed = 0
     for path in _temporary(root):
         owner = path.name.removeprefix(TEMPORARY)
-        if owner.startswith(f"{here}-"):
-            if _is_owned(owner.removeprefix(f"{here}-"), alive):
+        if owner.startswith(ours):
+            if _is_owned(owner.removeprefix(ours), alive):
                 continue
         elif path.exists() and time.time() - path.stat().st_mtime < FOREIGN_AGE_S:
             continue

@@ -15,8 +15,7 @@ from pipelines.store.atomic import remove_folder, sweep
 from pipelines.store.manifest import read_manifest
 from pipelines.store.processes import process_alive
 from pipelines.store.runs import RunFolder, all_runs
-from pipelines.store.uses import NAME as USES
-from pipelines.store.uses import Uses, in_use
+from pipelines.store.uses import PATTERN, Uses, in_use
 from pipelines.store.workspace import Workspace
 
 YOUNG_S: Final = 24 * 3600.0
@@ -67,16 +66,12 @@ class Collector:
         """Remove runs; returns those that stay."""
         runs = all_runs(self.workspace)
         finished = [run for run in runs if run.manifest() is not None]
-        latest = {run.run_id for run in finished[len(finished) - self.keep_runs :]}
-        if self.keep_runs == 0:
-            latest = set()
+        latest = {run.run_id for run in finished[max(0, len(finished) - self.keep_runs) :]}
         kept = []
         for run in runs:
             if run.run_id in latest:
                 kept.append(run)
-            elif self._at_work(run) is not None or (
-                run.manifest() is None and self._young(run.path)
-            ):
+            elif self._at_work(run.path) or (run.manifest() is None and self._young(run.path)):
                 kept.append(run)
                 freed.kept_in_use.append(run.run_id)
             else:
@@ -145,15 +140,12 @@ class Collector:
         return manifest is not None and "stage" in manifest["details"]
 
     def _all_at_work(self) -> list[Uses]:
-        found = [self._at_work(run) for run in self._runs_with_uses()]
-        return [uses for uses in found if uses is not None]
+        places = (self.workspace.runs, self.workspace.audits)
+        folders = {note.parent for place in places for note in place.glob(f"*/{PATTERN}")}
+        return [uses for folder in folders for uses in self._at_work(folder)]
 
-    def _runs_with_uses(self) -> list[RunFolder]:
-        noted = self.workspace.runs.glob(f"*/{USES}")
-        return [RunFolder(self.workspace, path.parent.name) for path in noted]
-
-    def _at_work(self, run: RunFolder) -> Uses | None:
-        return in_use(run, self.alive, self.now(), YOUNG_S, self.workspace.scores)
+    def _at_work(self, folder: Path) -> list[Uses]:
+        return in_use(folder, self.alive, self.now(), YOUNG_S, self.workspace.scores)
 
     def _young(self, path: Path) -> bool:
         return self.now() - path.stat().st_mtime < YOUNG_S

@@ -1,6 +1,7 @@
 """Whose a file is that names its process: numbers of processes are used again."""
 
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Final
@@ -9,8 +10,21 @@ _SLACK_NS: Final = 1_000_000_000  # a start is told in hundredths of a second
 _START: Final = 19  # place of the start time in /proc/<pid>/stat, behind the name in brackets
 
 
+def this_machine() -> str:
+    """Where the number of a process means this process: host@number of the PID namespace.
+
+    Containers may have one name of a host (`--network host`) and yet each numbers of its own. The
+    namespace is empty where the system knows none. No host has an @ in its name.
+    """
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())  # pid:[4026531836]
+    except OSError:
+        namespace = ""
+    return f"{socket.gethostname()}@{namespace.strip('pid:[]')}"
+
+
 def process_alive(process: int) -> bool:
-    """Whether a process of this machine runs."""
+    """Whether a process of this machine (`this_machine`) runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -98,7 +98,9 @@ class TableWriter:
 @contextmanager
 def writing(workspace: Workspace, key: str, row_type: RowType) -> Iterator[TableWriter]:
     """A writer whose table appears in the workspace, whole, when the block ends well."""
-    if open_table(workspace, key) is None and workspace.table(key).exists():
+    # In this order: asked first whether it is whole, one that another process has just finished
+    # would be there by the second question, and go.
+    if workspace.table(key).exists() and open_table(workspace, key) is None:
         remove_folder(workspace.table(key))  # somebody took files out of it
     with replacing_folder(workspace.table(key)) as folder:
         writer = TableWriter(folder, row_type)

@@ -1,13 +1,13 @@
-"""What an unfinished run holds on to, so that `gc` leaves it alone.
+"""What an unfinished run or audit holds on to, so that `gc` leaves it alone.
 
-    runs/<run id>/uses.json    process, host, tables, scores: written when a call begins
+    runs/<run id>/uses-<machine>-<pid>.json     machine, process, tables, scores: of one process
+    audits/<id>/uses-<machine>-<pid>.json       the same
 
 A run that is finished says in its manifest what it needs. Before that nothing would say so: a call
 that scores for three days must not lose the parts of its first day.
 """
 
 import os
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,59 +16,81 @@ import orjson
 
 from pipelines.store.atomic import write_bytes
 from pipelines.store.manifest import dump
-from pipelines.store.runs import RunFolder
+from pipelines.store.processes import process_alive, this_machine
 
-NAME = "uses.json"
+PATTERN = "uses-*.json"
 
 
 @dataclass(frozen=True)
 class Uses:
     """tables and scores: keys. Rows that stages create on the way are not known beforehand."""
 
-    host: str
+    noted: Path
+    machine: str
     process: int
     tables: frozenset[str]
     scores: frozenset[str]
 
+    def lives(self, alive: Callable[[int], bool]) -> bool:
+        """Whether its process runs on this machine; one of another machine cannot be asked."""
+        return self.machine == this_machine() and alive(self.process)
 
-def note_uses(folder: RunFolder, tables: Sequence[str], scores: Sequence[str]) -> None:
-    """Say that this process works on the run."""
+
+def note_uses(folder: Path, tables: Sequence[str], scores: Sequence[str]) -> None:
+    """Say that this process works in the folder (of a run or an audit), with these keys.
+
+    A later call takes the place of an earlier one; other processes' notes stay.
+    """
     content = {
-        "host": socket.gethostname(),
+        "machine": this_machine(),
         "process": os.getpid(),
         "tables": list(tables),
         "scores": sorted({key for key in scores if key}),
     }
-    write_bytes(folder.path / NAME, dump(content))
+    write_bytes(_own(folder), dump(content))
 
 
-def drop_uses(folder: RunFolder) -> None:
-    """Say that this process is done with the run."""
-    (folder.path / NAME).unlink(missing_ok=True)
+def drop_uses(folder: Path) -> None:
+    """Say that what was begun in the folder is finished.
+
+    Takes this process' note away, and those of processes of this machine that are gone.
+    """
+    _own(folder).unlink(missing_ok=True)
+    for uses in read_uses(folder):
+        if uses.machine == this_machine() and not uses.lives(process_alive):
+            uses.noted.unlink(missing_ok=True)
 
 
-def read_uses(folder: RunFolder) -> Uses | None:
-    try:
-        found = orjson.loads((folder.path / NAME).read_bytes())
-    except FileNotFoundError:
-        return None
-    return Uses(
-        found["host"], found["process"], frozenset(found["tables"]), frozenset(found["scores"])
-    )
+def read_uses(folder: Path) -> list[Uses]:
+    """What each process has noted in the folder."""
+    found = []
+    for path in sorted(folder.glob(PATTERN)):
+        try:
+            noted = orjson.loads(path.read_bytes())
+        except FileNotFoundError:  # its process has just ended
+            continue
+        tables, scores = frozenset(noted["tables"]), frozenset(noted["scores"])
+        found.append(Uses(path, noted["machine"], noted["process"], tables, scores))
+    return found
 
 
 def in_use(
-    folder: RunFolder, alive: Callable[[int], bool], now: float, young_s: float, scores: Path
-) -> Uses | None:
-    """What a call of the run may still need; None when there is no such call.
+    folder: Path, alive: Callable[[int], bool], now: float, young_s: float, scores: Path
+) -> list[Uses]:
+    """What calls of the run or audit may still need; empty when there is no such call.
 
     A call is at work while its process runs on this machine. One of another machine cannot be
-    asked, and one that was killed may be repeated to go on: both count while the folder of the run
-    or one of its score folders has changed within `young_s`.
+    asked, and one that was killed may be repeated to go on: both count while the folder or one of
+    their score folders has changed within `young_s`.
     """
-    uses = read_uses(folder)
-    if uses is None or (uses.host == socket.gethostname() and alive(uses.process)):
-        return uses
-    places = [folder.path, *(scores / key for key in uses.scores)]
-    changed = max((path.stat().st_mtime for path in places if path.exists()), default=0.0)
-    return uses if now - changed < young_s else None
+    found = []
+    for uses in read_uses(folder):
+        places = [folder, *(scores / key for key in uses.scores)]
+        changed = max((path.stat().st_mtime for path in places if path.exists()), default=0.0)
+        if uses.lives(alive) or now - changed < young_s:
+            found.append(uses)
+    return found
+
+
+def _own(folder: Path) -> Path:
+    return folder / f"uses-{this_machine()}-{os.getpid()}.json"

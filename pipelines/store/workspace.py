@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Workspace:
-    """A folder with `tables/`, `scores/`, `runs/` and `models/`; safe on a network disk."""
+    """`tables/`, `scores/`, `runs/`, `models/` and `audits/`; safe on a network disk."""
 
     root: Path
 
@@ -25,6 +25,10 @@ class Workspace:
     @property
     def models(self) -> Path:
         return self.root / "models"
+
+    @property
+    def audits(self) -> Path:
+        return self.root / "audits"
 
     def table(self, key: str) -> Path:
         return self.tables / key

@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 
 def test_export_writes_the_kept_rows_in_another_format(winnow, run_id: str) -> None:
     result = winnow("export", run_id, "--format", "alpaca", "--out", "more/rows.jsonl")
@@ -82,6 +84,26 @@ def test_an_export_over_the_rows_that_it_comes_from_gives_exit_code_2(winnow, ru
         "(rows.jsonl): choose another path\n",
     )
     assert Path("rows.jsonl").read_bytes() == before
+
+
+def test_the_rows_that_it_comes_from_are_known_from_another_folder_too(
+    winnow, run_id: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Path("rows.jsonl").read_bytes()
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")  # the recipe has the source's path as rows.jsonl
+    arguments = ["export", run_id, "--workspace", "../.winnow", "--format", "messages"]
+
+    over = winnow(*arguments, "--out", "../rows.jsonl")
+    beside = winnow(*arguments, "--out", "../more.jsonl")
+
+    assert (over.exit_code, over.stderr) == (
+        2,
+        "the export is wrong:\n  - the export ../rows.jsonl writes rows.jsonl, which holds what "
+        "the run has read: choose another path\n",
+    )
+    assert (folder / "rows.jsonl").read_bytes() == before
+    assert (beside.exit_code, beside.stderr) == (0, "")
 
 
 def test_a_row_type_that_the_format_has_not_gives_exit_code_2(winnow, run_id: str) -> None:

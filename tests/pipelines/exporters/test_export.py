@@ -19,7 +19,9 @@ from pydantic import ValidationError
 from pipelines.exporters.export import write_export
 from pipelines.exporters.provenance import Provenance
 from pipelines.exporters.report import ExportedFile, ExportError, ExportReport
-from pipelines.exporters.spec import EXPORT, formats_for
+from pipelines.exporters.spec import EXPORT, Split, formats_for
+from pipelines.exporters.targets import over_inputs
+from pipelines.readers.inputs import FileInput
 from schemas.errors import ContractError
 
 Export = Callable[..., ExportReport]
@@ -68,6 +70,7 @@ def test_the_manifest_says_where_the_rows_come_from_and_what_became_of_them(
         "splits": manifest["splits"],
         "renamed": {},
         "notes": [],
+        "left_behind": [],
         "files": [
             {
                 "name": name,
@@ -204,6 +207,111 @@ def test_a_later_export_takes_the_place_of_the_earlier_one(
         "out.jsonl.manifest.json",
         "out.manifest.json",
     ]
+
+
+def test_what_an_earlier_export_leaves_beside_the_new_one_is_told_until_it_is_removed(
+    talk: pl.LazyFrame, export: Export, tmp_path: Path
+) -> None:
+    export(talk, format="messages", path="out.jsonl")
+    split = {"held_out": 0.5}
+
+    reports = [export(talk, format="messages", path="out.jsonl", split=split) for _ in range(2)]
+    (tmp_path / "out.jsonl").unlink()
+    after = export(talk, format="messages", path="out.jsonl", split=split)
+    whole = export(talk, format="messages", path="out.jsonl")
+
+    told = ("out.jsonl is of an earlier export and may hold held-out rows: remove it.",)
+    assert [report.notes for report in reports] == [told, told]
+    assert "out.jsonl is of an earlier export" in reports[0].summary()
+    assert (after.notes, after.left_behind) == ((), ())
+    assert whole.notes == (
+        "out.held_out.jsonl is of an earlier export: remove it.",
+        "out.train.jsonl is of an earlier export: remove it.",
+    )
+    assert json.loads(whole.manifest.read_bytes())["notes"] == list(whole.notes)
+
+
+def test_a_file_that_no_export_wrote_is_not_taken_for_one(
+    talk: pl.LazyFrame, export: Export, tmp_path: Path
+) -> None:
+    (tmp_path / "out.jsonl").write_text("mine")
+    (tmp_path / "out.jsonl.manifest.json").write_text("mine")
+
+    report = export(talk, format="messages", path="out.jsonl", split={"held_out": 0.5})
+
+    assert report.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("out", {"format": "hf"}), ("out.jsonl.gz", {"format": "messages"})],
+)
+def test_what_a_link_leads_to_is_replaced_and_the_link_stays(
+    talk: pl.LazyFrame, export: Export, tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    there, plain = tmp_path / "disk" / "blob", tmp_path / "plain" / name
+    export(talk, path=name, **options)
+    there.parent.mkdir()
+    (tmp_path / name).rename(there)
+    (tmp_path / name).symlink_to(there)
+
+    export(talk.head(1), path=name, **options)
+
+    export(talk.head(1), path=f"plain/{name}", **options)
+    assert (tmp_path / name).is_symlink()
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["blob"]
+    if there.is_dir():
+        assert files(there) == files(plain)
+    else:
+        assert there.read_bytes() == plain.read_bytes()
+    manifests = [f"{name}.manifest.json", f"plain/{name}.manifest.json"]
+    assert (tmp_path / manifests[0]).read_bytes() == (tmp_path / manifests[1]).read_bytes()
+
+
+def fingerprints(*paths: Path) -> set[str]:
+    return {FileInput(path.name, path).fingerprint() for path in paths}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "read"),
+    [
+        ("out", {"format": "hf"}, "out/train/data-00000-of-00001.arrow"),
+        ("out.jsonl", {"format": "messages"}, "out.jsonl"),
+        ("a.jsonl", {"format": "messages", "split": {"held_out": 0.5}}, "a.held_out.jsonl"),
+    ],
+)
+def test_a_file_with_the_bytes_of_an_input_is_not_written_over(
+    talk: pl.LazyFrame,
+    export: Export,
+    tmp_path: Path,
+    name: str,
+    options: dict[str, Any],
+    read: str,
+) -> None:
+    export(talk, path=name, **options)
+    spec = EXPORT.validate_python({"path": tmp_path / name, **options})
+
+    problems = over_inputs(spec, fingerprints(tmp_path / read), "another run")
+
+    assert problems == [
+        f"the export {tmp_path / name} writes {read.removeprefix('out/')}, which holds what the "
+        "run has read: choose another path"
+    ]
+    assert over_inputs(spec, {"00"}, "another run") == []
+
+
+def test_a_run_may_write_again_what_it_has_exported_itself(
+    talk: pl.LazyFrame, export: Export, tmp_path: Path
+) -> None:
+    """Where nothing was dropped, that is what it has read."""
+    export(talk, format="messages", path="out.jsonl")
+    export(talk, format="messages", path="out.train.jsonl")
+    whole = EXPORT.validate_python({"format": "messages", "path": tmp_path / "out.jsonl"})
+    halves = whole.model_copy(update={"split": Split(held_out=0.5)})
+    read = fingerprints(tmp_path / "out.jsonl")
+
+    assert over_inputs(whole, read, "5f3a") == []
+    assert len(over_inputs(halves, read, "5f3a")) == 1  # another file of that name
 
 
 def test_a_folder_where_the_file_should_be_is_refused(

@@ -149,6 +149,12 @@ def test_sharegpt_holds_a_call_as_a_turn_of_its_own(
         ),
         ([{"role": "critic", "content": "Bad."}], "other_role"),
         ([{"content": None}], "no_content"),
+        ([], "turn_order"),
+        ([{"content": "4"}, {"role": "user", "content": "Sure?"}], "turn_order"),
+        ([{"content": "4"}, {"content": "Four."}], "turn_order"),
+        ([{"role": "user", "content": "Well?"}, {"content": "4"}], "turn_order"),
+        ([{"role": "system", "content": "Be brief."}, {"content": "4"}], "turn_order"),
+        ([{"tool_calls": json.dumps(CALLS)}, {"content": "4"}], "turn_order"),
     ],
 )
 def test_sharegpt_leaves_out_and_names_what_it_cannot_hold(
@@ -160,6 +166,28 @@ def test_sharegpt_leaves_out_and_names_what_it_cannot_hold(
 
     assert (report.rows, report.left_out) == (0, {reason: 1})
     assert (tmp_path / "out.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "turns", [[ANSWER], [SYSTEM], [SYSTEM, ANSWER], [ANSWER, USER], [ANSWER, USER, ANSWER]]
+)
+def test_sharegpt_leaves_out_what_the_user_does_not_begin(
+    rows, export: Export, turns: list[dict[str, str]]
+) -> None:
+    report = export(rows({"messages": turns}), format="sharegpt", path="out.jsonl")
+
+    assert (report.rows, report.left_out) == (0, {"turn_order": 1})
+
+
+def test_sharegpt_holds_what_ends_with_a_call(rows, export: Export, tmp_path: Path) -> None:
+    calling = {"role": "assistant", "tool_calls": json.dumps(CALLS)}
+    given = rows({"messages": [SYSTEM, USER, ANSWER, USER, calling]})
+
+    export(given, format="sharegpt", path="out.jsonl")
+
+    [line] = written(tmp_path / "out.jsonl")
+    speakers = [turn["from"] for turn in line["conversations"]]
+    assert speakers == ["system", "human", "gpt", "human", "function_call"]
 
 
 def test_text_that_is_no_json_in_tools_leaves_the_row_out_and_not_the_file(
@@ -185,6 +213,15 @@ def test_a_conversation_that_ends_with_the_user_has_no_completion(
     report = export(given, format="prompt-completion", path="out.jsonl")
 
     assert (report.rows, report.left_out) == (1, {"last_turn_no_answer": 1})
+
+
+def test_an_answer_alone_has_no_prompt(rows, export: Export, tmp_path: Path) -> None:
+    given = rows({"messages": [ANSWER]}, {"messages": [SYSTEM, ANSWER]})
+
+    report = export(given, format="prompt-completion", path="out.jsonl")
+
+    assert written(tmp_path / "out.jsonl") == [{"prompt": [SYSTEM], "completion": [ANSWER]}]
+    assert report.left_out == {"no_prompt": 1}
 
 
 def pair(**more: object) -> dict[str, object]:
@@ -251,6 +288,37 @@ def test_columns_that_are_called_like_the_formats_own_are_renamed_and_reported(
         {"messages": [USER, ANSWER], "label_id": 2, "x": {"label": 3}},
     ]
     assert report.renamed == {"label": "meta_label", "meta_label": "meta_meta_label"}
+
+
+TRL = ("messages", "conversations", "prompt", "completion", "chosen", "rejected", "input_ids")
+
+
+@pytest.mark.parametrize(
+    ("format_", "more"),
+    [
+        ("messages", ["label"]),
+        ("prompt-completion", ["label", "text"]),
+        ("sharegpt", ["label"]),
+        ("preference", ["label"]),
+    ],
+)
+def test_no_other_column_makes_trl_take_a_row_for_one_of_another_kind(
+    rows, export: Export, tmp_path: Path, format_: str, more: list[str]
+) -> None:
+    """A row with a `prompt` is prompt and completion to trl's SFTTrainer, for example."""
+    names = [*TRL, *more]
+    meta = json.dumps(dict.fromkeys([*names, "prompt_id"], "x"))
+    kind = "preference" if format_ == "preference" else "instruction"
+    row = pair(meta=meta) if kind == "preference" else {"messages": [USER, ANSWER], "meta": meta}
+
+    report = export(rows(row, row_type=kind), row_type=kind, format=format_, path="out.jsonl")
+
+    [line] = written(tmp_path / "out.jsonl")
+    assert report.renamed == {name: f"meta_{name}" for name in names}
+    assert {name for name in line if line[name] == "x"} == {
+        *(f"meta_{name}" for name in names),
+        "prompt_id",
+    }
 
 
 def test_integers_of_any_length_come_out_exactly(rows, export: Export, tmp_path: Path) -> None:

@@ -208,6 +208,7 @@ def test_a_prompt_completion_folder_leaves_out_rows_without_an_answer(
 ) -> None:
     broken = rows(
         {"messages": [USER, ANSWER, USER], "meta": "{}"},
+        {"messages": [ANSWER], "meta": "{}"},
         {"messages": [USER, ANSWER], "tools": "[", "meta": "{}"},
     )
     given = pl.concat([talk.head(2), broken])
@@ -221,7 +222,18 @@ def test_a_prompt_completion_folder_leaves_out_rows_without_an_answer(
         ["system", "user"],
     ]
     assert [[turn["role"] for turn in row["completion"]] for row in found] == [["assistant"]] * 2
-    assert report.left_out == {"last_turn_no_answer": 1, "tools_no_json": 1}
+    assert report.left_out == {"last_turn_no_answer": 1, "no_prompt": 1, "tools_no_json": 1}
+
+
+def test_a_prompt_of_the_source_does_not_stay_beside_messages(rows: Rows, export: Export) -> None:
+    """In the layout of ultrachat_200k and no_robots."""
+    given = rows({"messages": [USER, ANSWER], "meta": '{"prompt":"2 + 2?","prompt_id":"a"}'})
+
+    report = export(given, format="hf", path="out")
+
+    with pa.ipc.open_stream(report.path / "train/data-00000-of-00001.arrow") as stream:
+        assert stream.schema.names == ["messages", "meta_prompt", "prompt_id"]
+    assert report.renamed == {"prompt": "meta_prompt"}
 
 
 def test_datasets_opens_preferences_and_documents_and_an_empty_side(

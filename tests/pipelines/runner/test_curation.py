@@ -269,6 +269,32 @@ class Notes(Silent):
         self.notes.append(text)
 
 
+class Stopping(Silent):
+    """Ctrl-C when a stage begins."""
+
+    def start(self, step: str, total: int, done: int, unit: str) -> None:
+        if step == "clear.filter":
+            raise KeyboardInterrupt
+
+
+def test_a_finished_run_whose_verdicts_are_written_anew_is_unfinished_until_all_are(
+    bench: Bench,
+) -> None:
+    first = bench.run()
+    workspace = bench.folder / "workspace"
+    (part,) = workspace.glob(f"scores/{first.stages[1].scoring_key}/part-*")
+    part.unlink()  # one of clean.rules: all the judge's scores are there
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(progress=Stopping())
+    stopped = list(workspace.glob("runs/*/manifest.json"))
+    again = bench.run()
+
+    assert part.exists()
+    assert stopped == []
+    assert (again.run_id, again.reused) == (first.run_id, False)
+
+
 def test_an_empty_source_is_noted_since_its_exports_will_be_empty(bench: Bench) -> None:
     write_jsonl(bench.source, [])
     progress = Notes()

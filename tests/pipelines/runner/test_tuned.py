@@ -17,6 +17,7 @@ from pipelines.runner.progress import Silent
 from pipelines.runner.tuned import one_device, pass_on
 from pipelines.store.gc import Collector
 from pipelines.store.runs import find_run
+from pipelines.store.uses import read_uses
 from pipelines.store.workspace import Workspace
 from stages.engines import EngineError
 from tests.pipelines.train.bench import row, tiny_llama
@@ -104,6 +105,24 @@ class Runs:
 @pytest.fixture
 def runs(tiny: Path, tmp_path: Path) -> Runs:
     return Runs(tmp_path, tiny)
+
+
+def test_a_run_at_work_holds_on_to_the_scores_of_all_its_tuned_models(tmp_path: Path) -> None:
+    runs = Runs(tmp_path, Path("scripted"))
+    runs.write([])  # no row is scored, so that no model is made
+    propose = [{**STAGES[1], "name": f"p{n}", "max_tokens": n} for n in (4, 5)]
+    curation = Curation(
+        runs.recipe(stages=[STAGES[0], *propose]),
+        runs.workspace,
+        identify=lambda config: {"model": config.model},
+        find=lambda library: True,
+    )
+    curation.begin()
+    settled = {curation.run_stage(planned).scoring_key for planned in curation.plan.stages}
+
+    (uses,) = read_uses(curation.folder.path)
+    assert len(settled) == 3
+    assert uses.scores == settled
 
 
 @pytest.mark.slow

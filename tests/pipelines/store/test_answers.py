@@ -4,13 +4,13 @@ import errno
 import os
 import resource
 import signal
-import socket
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
 from pipelines.store.answers import AnswerStore
+from pipelines.store.processes import this_machine
 
 DEAD = 2**22 + 1  # beyond the numbers that Linux gives to processes
 
@@ -21,7 +21,7 @@ def left_by(folder, process, digest, *asked):
     for question in asked:
         chunk.keep(question, "Ada")
     chunk.close()
-    return chunk.path.rename(folder / f"{digest}-{socket.gethostname()}-{process}.jsonl")
+    return chunk.path.rename(folder / f"{digest}-{this_machine()}-{process}.jsonl")
 
 
 def told_to(store, digest, *asked):

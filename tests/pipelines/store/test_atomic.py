@@ -1,11 +1,20 @@
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipelines.store.atomic import TEMPORARY, replacing, replacing_folder, sweep, write_bytes
+from pipelines.store.atomic import (
+    TEMPORARY,
+    replacing,
+    replacing_folder,
+    sweep,
+    temporary_beside,
+    write_bytes,
+)
+from pipelines.store.processes import this_machine
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -59,20 +68,47 @@ def test_sweeping_removes_what_dead_processes_left_and_spares_the_living(tmp_pat
 
 def test_a_number_that_another_process_has_by_now_spares_nothing(tmp_path: Path) -> None:
     """Of a process that was killed before this one, which has its number, began."""
-    host, number = socket.gethostname(), os.getpid()
-    left = tmp_path / f"{TEMPORARY}{host}-{number}-1000-clean.jsonl"  # made at the machine's start
+    here, number = this_machine(), os.getpid()
+    left = tmp_path / f"{TEMPORARY}{here}-{number}-1000-clean.jsonl"  # made at the machine's start
     left.write_bytes(b"half")
-    own = tmp_path / f"{TEMPORARY}{host}-{number}-{time.monotonic_ns()}-clean.jsonl"
+    own = tmp_path / f"{TEMPORARY}{here}-{number}-{time.monotonic_ns()}-clean.jsonl"
     own.write_bytes(b"half")
 
     assert sweep(tmp_path) == 1
     assert [path.name for path in tmp_path.iterdir()] == [own.name]
 
 
-def test_a_temporary_file_of_another_machine_is_spared_while_it_is_young(tmp_path: Path) -> None:
-    foreign = tmp_path / f"{TEMPORARY}elsewhere-1-2-file"
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda host, namespace: f"elsewhere@{namespace}",
+        lambda host, namespace: f"{host}-7@{namespace}",  # gpu-7 is not gpu
+        lambda host, namespace: f"{host}@{namespace}1",
+        lambda host, namespace: f"{host}@1",  # a container with the network of its host
+        lambda host, namespace: f"{host}@",
+    ],
+)
+def test_a_temporary_file_of_another_machine_is_spared_for_a_day(
+    tmp_path: Path, other: Callable[[str, str], str]
+) -> None:
+    here = this_machine()
+    own = temporary_beside(tmp_path / "file")
+    foreign = own.with_name(own.name.replace(here, other(*here.split("@"))))
     foreign.write_bytes(b"half")
-    assert sweep(tmp_path) == 0
+
+    young = sweep(tmp_path, alive=lambda process: False)
+    old = time.time() - 25 * 3600
+    os.utime(foreign, (old, old))
+
+    assert foreign != own
+    assert (young, sweep(tmp_path, alive=lambda process: True)) == (0, 1)
+
+
+def test_a_machine_is_named_by_its_host_and_its_numbers_of_processes() -> None:
+    host, namespace = this_machine().split("@")
+
+    assert host == socket.gethostname()
+    assert f"pid:[{namespace}]" == str(Path("/proc/self/ns/pid").readlink())
 
 
 def test_sweeping_stands_folders_that_others_rename_meanwhile(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
 import os
-import socket
 import time
 from pathlib import Path
 
@@ -8,8 +7,7 @@ import pytest
 
 from pipelines.store.gc import Collector, Freed
 from pipelines.store.runs import RunFolder
-from pipelines.store.uses import NAME as USES
-from pipelines.store.uses import note_uses
+from pipelines.store.uses import note_uses, read_uses
 from pipelines.store.workspace import Workspace
 from tests.pipelines.runner.curating import EXACT, FILTER, RULES, Bench, rows, write_jsonl
 
@@ -75,6 +73,22 @@ def test_tables_and_scores_that_only_a_removed_run_needed_go(bench: Bench) -> No
     assert bench.run().reused
 
 
+@pytest.mark.parametrize("keep_runs", range(8))
+def test_as_many_of_the_latest_runs_stay_as_there_are_up_to_n(
+    tmp_path: Path, keep_runs: int
+) -> None:
+    there = Workspace(tmp_path)
+    for number in range(4):
+        run = RunFolder(there, f"run-{number}")
+        run.finish({"tables": [], "stages": [], "engines": {}})
+        run.add_call({"started": f"2026-11-2{number}"})
+
+    freed = Collector(there, keep_runs, now=lambda: time.time() + 2 * DAY_S).run()
+
+    assert freed.runs == [f"run-{number}" for number in range(4 - keep_runs)]
+    assert len(list(there.runs.iterdir())) == min(4, keep_runs)
+
+
 def test_what_is_younger_than_a_day_stays_with_its_run_gone(bench: Bench) -> None:
     bench.run()
 
@@ -89,7 +103,7 @@ def test_nothing_of_a_run_at_work_goes_however_old_it_is(bench: Bench) -> None:
     manifest = folder.manifest() or {}
     (folder.path / "manifest.json").unlink()
     keys = [stage["scoring_key"] for stage in manifest["stages"]]
-    note_uses(folder, [manifest["tables"][0]["table"]], keys)
+    note_uses(folder.path, [manifest["tables"][0]["table"]], keys)
     before = files(bench)
 
     freed = collect(bench, 0, days=10, alive=(os.getpid(),))
@@ -98,12 +112,24 @@ def test_nothing_of_a_run_at_work_goes_however_old_it_is(bench: Bench) -> None:
     assert files(bench) == before
 
 
+def test_nothing_that_an_audit_at_work_uses_goes(bench: Bench) -> None:
+    outcome = bench.run()
+    manifest = RunFolder(workspace(bench), outcome.run_id).manifest() or {}
+    keys = [stage["scoring_key"] for stage in manifest["stages"]]
+    note_uses(workspace(bench).audits / "a1", [manifest["tables"][0]["table"]], keys)
+
+    freed = collect(bench, 0, days=10, alive=(os.getpid(),))
+
+    assert (freed.runs, freed.tables, freed.parts) == ([outcome.run_id], [], 0)
+    assert len(list(workspace(bench).scores.rglob("part-*"))) == 4
+
+
 def test_an_unfinished_run_whose_process_is_gone_keeps_its_scores_for_a_day(bench: Bench) -> None:
     outcome = bench.run()
     folder = RunFolder(workspace(bench), outcome.run_id)
     keys = [stage["scoring_key"] for stage in (folder.manifest() or {})["stages"]]
     (folder.path / "manifest.json").unlink()
-    note_uses(folder, [], keys)
+    note_uses(folder.path, [], keys)
     old = time.time() - 3 * DAY_S
     for part in workspace(bench).scores.rglob("part-*"):
         os.utime(part, (old, old))
@@ -116,10 +142,10 @@ def test_a_process_of_another_machine_counts_as_at_work_for_a_day(bench: Bench) 
     outcome = bench.run()
     folder = RunFolder(workspace(bench), outcome.run_id)
     (folder.path / "manifest.json").unlink()
-    note_uses(folder, [], [])
-    noted = orjson.loads((folder.path / USES).read_bytes())
-    noted["host"] = "not-" + socket.gethostname()
-    (folder.path / USES).write_bytes(orjson.dumps(noted))
+    note_uses(folder.path, [], [])
+    (own,) = folder.path.glob("uses-*")
+    noted = orjson.loads(own.read_bytes())
+    own.write_bytes(orjson.dumps({**noted, "machine": "not-" + noted["machine"]}))
 
     assert collect(bench, 0, days=0.9, alive=(os.getpid(),)).runs == []
     assert collect(bench, 0, days=1.1, alive=(os.getpid(),)).runs == [outcome.run_id]
@@ -152,7 +178,7 @@ def test_answers_stay_while_a_run_is_at_work_with_their_scores(
     bench: Bench, kept_answer: Path
 ) -> None:
     (run,) = workspace(bench).runs.iterdir()
-    note_uses(RunFolder(workspace(bench), run.name), [], [kept_answer.parent.parent.name])
+    note_uses(run, [], [kept_answer.parent.parent.name])
 
     collect(bench, 1, days=10, alive=(os.getpid(),))
 
@@ -162,7 +188,7 @@ def test_answers_stay_while_a_run_is_at_work_with_their_scores(
 def test_a_finished_call_holds_on_to_nothing(bench: Bench) -> None:
     outcome = bench.run()
 
-    assert not (RunFolder(workspace(bench), outcome.run_id).path / USES).exists()
+    assert read_uses(RunFolder(workspace(bench), outcome.run_id).path) == []
 
 
 def test_a_dry_collection_removes_nothing_and_counts_the_same(bench: Bench) -> None:
