@@ -90,6 +90,8 @@ def print_report(report: Mapping[str, Any]) -> None:
     typer.echo("In brackets: 95 % intervals (bootstrap).")
     if idle:
         typer.echo(f"No row is dropped, clean or bad of any kind, by: {', '.join(idle)}.")
+    for line in [*_failures(report["figures"]), *_budgets(report["budgets"])]:
+        typer.echo(line)
     for one in report["left_out"]:
         typer.echo(f"{one['stage']} is left out: {one['why']}.")
     typer.echo("")
@@ -135,6 +137,39 @@ def _idle(figures: Sequence[Mapping[str, Any]]) -> list[str]:
     return [stage for stage in stages if stage not in busy and stage != figures[-1]["stage"]]
 
 
+def _failures(figures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each stage on which rows have failed.
+
+    Not for the whole recipe, of which the same rows have failed.
+    """
+    told = []
+    whole = figures[-1]["stage"]
+    for stage in dict.fromkeys(one["stage"] for one in figures):
+        here = [one for one in figures if one["stage"] == stage]
+        # Beside each kind there are the same clean rows.
+        parts = [(here[0]["failed_clean"], here[0]["clean"], "clean")]
+        parts += [(one["failed"] - one["failed_clean"], one["bad"], one["kind"]) for one in here]
+        failed = [f"{n} of {n + sound} {which} rows" for n, sound, which in parts if n]
+        if failed and stage != whole:
+            told.append(f"{stage}: {_and(failed)} failed and are not in these figures.")
+    return told
+
+
+def _budgets(budgets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each stage with a budget. Beside fewer bad rows it is taken as less."""
+    told = []
+    for stage in dict.fromkeys(one["stage"] for one in budgets):
+        here = [one for one in budgets if one["stage"] == stage]
+        taken = list(dict.fromkeys(f"{one['taken_as']} of {one['taken_of']}" for one in here))
+        whole = f"budget {here[0]['budget']:,} of {here[0]['of']:,} rows"
+        told.append(f"{stage}: {whole} is taken as {_and(taken)}.")
+    return told
+
+
+def _and(parts: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
+
+
 def _line(figure: Mapping[str, Any]) -> list[object]:
     estimates = [_estimate(figure[name]) for name in ("auroc", "recall", "precision", "clean_lost")]
     return [figure["stage"], figure["kind"], *estimates, _threshold(figure["threshold"])]
@@ -147,9 +182,11 @@ def _estimate(given: Mapping[str, Any] | None) -> str:
 
 
 def _threshold(given: Mapping[str, Any] | None) -> str:
+    from pipelines.audit.figures import written
+
     if given is None:
         return ""
-    return f"{given['value']:.3g}: recall {given['recall']:.2f}"
+    return f"{written(given['value'])}: recall {given['recall']:.2f}"
 
 
 def _efforts(efforts: list[dict[str, Any]]) -> tuple[list[str], list[list[object]]]:

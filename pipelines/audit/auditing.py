@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from pipelines.audit.budgets import Scaled, scaled, with_budget
 from pipelines.audit.planting import Kind
 from pipelines.audit.sample import ROW_TYPE
 from pipelines.recipe import Recipe
@@ -88,6 +89,8 @@ class Auditing:
     """The stages of an audit over its tables (the clean one first).
 
     workspace   the one of the user, for scores
+    data_rows   rows of the data, of which the clean ones are a sample: budgets are shares of them
+    budgets     what the budgets of stages were taken as
     """
 
     workspace: Workspace
@@ -96,7 +99,9 @@ class Auditing:
     models: Models
     ctx: Context
     progress: Progress
+    data_rows: int
     scored: dict[str, Scored] = field(default_factory=dict)
+    budgets: list[Scaled] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.all = RowSet(list(self.tables))
@@ -106,7 +111,7 @@ class Auditing:
         """Score what is missing, then decide about each kind."""
         stage = planned.stage
         scored = self._score(planned)
-        verdicts = {kind: self._decide(stage, rows, scored) for kind, rows in self.sets.items()}
+        verdicts = {kind: self._decide(stage, kind, scored) for kind in self.sets}
         failed = [
             table.filter(pa.compute.equal(table["verdict"], "fail"))["place"].to_numpy()
             for table in verdicts.values()
@@ -149,8 +154,13 @@ class Auditing:
         self.scored[planned.stage.label] = scored
         return scored
 
-    def _decide(self, stage: Stage, rows: RowSet, scored: Scored | None) -> pa.Table:
+    def _decide(self, stage: Stage, kind: Kind, scored: Scored | None) -> pa.Table:
+        rows = self.sets[kind]
         here = rows.scan(ROW_TYPE).select(PLACE).collect()[PLACE]
+        budget = scaled(stage, kind, len(here), self.data_rows)
+        if budget is not None:
+            self.budgets.append(budget)
+            stage = with_budget(stage, budget.taken)
         own = scored and replace(
             scored, keys=scored.keys.filter(pl.col(PLACE).is_in(here.implode()))
         )

@@ -9,6 +9,8 @@ for itself, and the middle 95 %.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
+from itertools import count
 from typing import Final
 
 import numpy as np
@@ -35,7 +37,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Where a wanted precision would be reached: rows on the bad side of `value` are dropped.
+    """Where a wanted precision would be reached: rows on the bad side of `value`, and those at it,
+    are dropped.
 
     precision, recall, clean_lost: shares (0-1) of these very rows.
     """
@@ -117,7 +120,8 @@ def auroc(clean: Values, bad: Values) -> float:
 def threshold_for(clean: Values, bad: Values, precision: float) -> Threshold | None:
     """Where most bad rows are caught with at least that precision; None where nowhere.
 
-    The threshold lies half-way between the last value that is dropped and the next one.
+    The threshold is the shortest number that drops these rows and no others; where all rows are
+    dropped, the highest of them.
     """
     cuts = np.unique(np.concatenate([clean, bad]))
     caught = np.searchsorted(np.sort(bad), cuts, side="right")
@@ -127,13 +131,31 @@ def threshold_for(clean: Values, bad: Values, precision: float) -> Threshold | N
         return None
     # The most caught; among equals the first, which loses the fewest.
     best = int(good[np.argmax(caught[good])])
-    following = cuts[best + 1] if best + 1 < len(cuts) else cuts[best]
+    last = float(cuts[best])
     return Threshold(
-        value=float((cuts[best] + following) / 2),
+        value=shortest(last, float(cuts[best + 1])) if best + 1 < len(cuts) else last,
         precision=float(caught[best] / (caught[best] + lost[best])),
         recall=float(caught[best] / len(bad)),
         clean_lost=float(lost[best] / len(clean)),
     )
+
+
+def shortest(low: float, high: float) -> float:
+    """The number in [low, high) with the fewest decimals; the most central of several."""
+    middle = low + (high - low) / 2
+    found = (
+        one
+        for decimals in count()
+        # `low` too: halfway between both ends, `middle` may be rounded to `high`.
+        for one in (round(middle, decimals), round(low, decimals))
+        if low <= one < high
+    )
+    return next(found) + 0.0  # no -0.0; `low` is rounded to itself at last
+
+
+def written(value: float) -> str:
+    """All digits of a number, without an exponent, which YAML would read as a text: 0.00001."""
+    return f"{Decimal(repr(value)).normalize():f}"
 
 
 def _aurocs(clean: Values, bad: Values, weights_clean: Counts, weights_bad: Counts) -> Values:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from pipelines.audit.auditing import Audited
-from pipelines.audit.figures import Catch, Estimate, Seen, catch
+from pipelines.audit.figures import Catch, Estimate, Seen, catch, written
 from pipelines.audit.planting import Kind
 from schemas.ids import digest
 
@@ -23,12 +23,16 @@ MOST: Final = 0.8
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table."""
+    """One line of the table.
+
+    failed: rows that have failed and are not in `catch`. failed_clean: the clean ones of them.
+    """
 
     stage: str
     kind: Kind
     failed: int
     catch: Catch
+    failed_clean: int = 0
 
     @property
     def catches(self) -> bool:
@@ -110,8 +114,8 @@ def _score_says(figure: Figure) -> str:
     if threshold is None or threshold.recall < LEAST_RECALL:
         return f"{tells}, but no threshold catches many with the wanted precision"
     return (
-        f"{tells}: a threshold of {threshold.value:.3g} would drop {threshold.recall:.0%} of them "
-        f"and {threshold.clean_lost:.1%} of the clean rows"
+        f"{tells}: a threshold of {written(threshold.value)} would drop {threshold.recall:.0%} "
+        f"of them and {threshold.clean_lost:.1%} of the clean rows"
     )
 
 
@@ -134,8 +138,9 @@ def _figure(
     )
     found = catch(clean, bad, rng, precision)
     if not less_is_worse and found.threshold is not None:  # back to the score's own sign
-        found = replace(found, threshold=replace(found.threshold, value=-found.threshold.value))
-    return Figure(label, kind, rows.height - sound.height, found)
+        found = replace(found, threshold=replace(found.threshold, value=0 - found.threshold.value))
+    failed = rows.filter(pl.col("verdict") == "fail")
+    return Figure(label, kind, failed.height, found, failed.filter(~pl.col("bad")).height)
 
 
 def _seen(rows: pl.DataFrame, less_is_worse: bool) -> Seen:

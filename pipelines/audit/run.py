@@ -5,6 +5,7 @@
     audits/<id>/scores.parquet    stage, kind, id, bad, value, calibrated, verdict, reason, evidence
     audits/<id>/figures.parquet   the table that is printed
     audits/<id>/report.json       all figures and findings; written last: the audit is finished
+    audits/<id>/uses-*.json       what an unfinished audit holds on to (`pipelines.store.uses`)
 
 An audit reads the input and shares imported tables and scores with runs. It writes no run and no
 verdict of one.
@@ -45,13 +46,14 @@ from pipelines.runner.readiness import check_before_import, check_plan
 from pipelines.runner.rowset import RowSet
 from pipelines.store.atomic import sweep, write_bytes
 from pipelines.store.manifest import dump
+from pipelines.store.uses import drop_uses, note_uses
 from pipelines.store.workspace import Workspace
 from schemas.ids import digest
 from stages.context import Context
 from stages.engines import Engine
 
 # Raised when the same rows would be spoiled, or the same verdicts counted, in another way.
-VERSION: Final = 1
+VERSION: Final = 2
 
 Report = dict[str, Any]
 
@@ -99,13 +101,18 @@ class Audit:
             # The stages that are audited are the same; what else the recipe has may differ.
             now = {"recipe": self.recipe.name, "left_out": _told(left_out)}
             return {**report, **now, "folder": str(here.root), "reused": True}
+        # The note of an audit that is stopped stays: it can go on.
+        note_uses(here.root, [one.key for one in tables], [one.scoring_key for one in plan.stages])
         sample, plantings = self._rows(RowSet(list(tables)))
         check_plan(plan.stages, recipe.models, self.workspace, self.find)
-        audited, efforts = self._audited(recipe, plan, here, sample, plantings)
+        auditing = self._auditing(recipe, here, sample, plantings)
+        audited, efforts = self._audited(auditing, plan)
         report = self._report(here, sample, plantings, audited)
+        report["budgets"] = [one.as_json() for one in auditing.budgets]
         report["left_out"] = _told(left_out)
         report["efforts"] = efforts
         write_bytes(here.root / REPORT, dump(report))
+        drop_uses(here.root)
         return {**report, "folder": str(here.root), "reused": False}
 
     def _folder(self, plan: Plan) -> Workspace:
@@ -115,7 +122,7 @@ class Audit:
             *("audit", VERSION, plan.run_id, asked.rows, asked.planted, asked.seed),
             *(asked.kinds, asked.precision),
         )
-        return Workspace(self.workspace.root / "audits" / named.hex()[:16])
+        return Workspace(self.workspace.audits / named.hex()[:16])
 
     def _rows(self, rows: RowSet) -> tuple[Sample, tuple[Planting, ...]]:
         asked = self.options
@@ -128,14 +135,9 @@ class Audit:
             )
         return sample, plantings
 
-    def _audited(
-        self,
-        recipe: Recipe,
-        plan: Plan,
-        here: Workspace,
-        sample: Sample,
-        plantings: Sequence[Planting],
-    ) -> tuple[list[Audited], list[dict[str, Any]]]:
+    def _auditing(
+        self, recipe: Recipe, here: Workspace, sample: Sample, plantings: Sequence[Planting]
+    ) -> Auditing:
         made = [planting for planting in plantings if planting.rows]
         tables = [stored(here, CLEAN, sample.clean)]
         tables += [
@@ -145,7 +147,12 @@ class Audit:
         models = Models(recipe.models, self.open_engine)
         ctx = Context(seed=recipe.seed, engine=models.engine, neighbours=open_neighbours)
         kinds = [planting.kind for planting in made]
-        auditing = Auditing(self.workspace, tables, kinds, models, ctx, self.progress)
+        return Auditing(self.workspace, tables, kinds, models, ctx, self.progress, sample.data_rows)
+
+    def _audited(
+        self, auditing: Auditing, plan: Plan
+    ) -> tuple[list[Audited], list[dict[str, Any]]]:
+        models = auditing.models
         audited: list[Audited] = []
         efforts: list[dict[str, Any]] = []
         try:

@@ -33,10 +33,14 @@ MAX_CANDIDATES: Final = 5_000
 
 @dataclass(frozen=True)
 class Sample:
-    """clean: rows as they are; candidates: others, to be copied and spoiled. Row tables."""
+    """clean: rows as they are; candidates: others, to be copied and spoiled. Row tables.
+
+    data_rows: how many rows of their type the data has.
+    """
 
     clean: pa.Table
     candidates: pa.Table
+    data_rows: int
 
 
 def draw(rows: RowSet, size: int, spare: int, seed: int) -> Sample:
@@ -52,6 +56,7 @@ def draw(rows: RowSet, size: int, spare: int, seed: int) -> Sample:
     return Sample(
         clean=_rows_at(rows, shuffled[:clean]),
         candidates=_rows_at(rows, shuffled[clean : clean + MAX_CANDIDATES]),
+        data_rows=len(shuffled),
     )
 
 

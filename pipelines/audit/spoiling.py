@@ -22,11 +22,26 @@ _PARAGRAPHS: Final = re.compile(r"\n\s*\n")
 _NUMBER: Final = re.compile(
     r"(?<![\w.,])(?:\d{1,3}(?:,\d{3})+|(?!0\d)\d+)(?:\.\d+)?(?!\w|[.,]\d)", re.ASCII
 )
-# "1." or "2)" at the start of a line counts items.
-_LIST_MARK: Final = re.compile(r"^\s*\d+[.)]\s", re.ASCII | re.MULTILINE)
+# Longer ones are identifiers or digits of pi; from 4,300 digits on Python refuses to read them.
+MAX_NUMBER_CHARS: Final = 20
+# Numbers that count or name things and say nothing: with another one the answer is as good.
+_MARKS: Final = tuple(
+    re.compile(pattern, re.ASCII | re.MULTILINE | re.IGNORECASE)
+    for pattern in (
+        # "1. Sleep", "**2.** Eat", "### 3: Drink", "Day 4: go"
+        r"^[\s>*_#-]*(?:(?:day|week)\s+)?\(?\d{1,3}[*_]*[.:)][*_]*[ \t]+(?=\S)",
+        r"(?<!\S)\(?\d{1,2}\)",  # "1) sleep, (2) eat"
+        r"\[\d+\]",  # a reference
+        r"\b(?:step|part|phase|option|point|tip|example|item|question|section|reason|method)"
+        r"\s+#?\d+\b",
+    )
+)
+# "1. sleep 2. eat" within a line: only where both are there, since a sentence may end in "in 2."
+_COUNTED: Final = re.compile(r"(?<!\S)(\d{1,2})[.:]\s", re.ASCII)
 _YEARS: Final = range(1000, 2101)
 
-_AUXILIARY: Final = "is|are|was|were|can|could|will|would|should|must|may|might"
+# Not may and might: "it may not rain" goes together with "it may rain".
+_AUXILIARY: Final = "is|are|was|were|can|could|will|would|should|must"
 _NEGATION: Final = re.compile(
     rf"\b(?:(?P<can>cannot|can't|won't)|(?P<short>{_AUXILIARY}|has|have|had|does|do|did)n't"
     rf"|(?P<long>{_AUXILIARY}|has|have|had|does|do|did) not|(?P<plain>{_AUXILIARY}))\b(?!['’])"
@@ -49,17 +64,31 @@ def truncated(answer: str, rng: Random) -> str | None:
 
 
 def number_changed(answer: str, rng: Random) -> str | None:
-    """The answer with one of its numbers changed: a year by 2-40, others by up to a half."""
-    marks = [mark.span() for mark in _LIST_MARK.finditer(answer)]
+    """The answer with one of its numbers changed: a year by 2-40, others by up to a half.
+
+    Left alone are numbers that count parts ("**1. Sleep**", "Step 2", "2) eat") or name a source
+    ("[3]"), and those of 20 characters and more.
+    """
+    marks = _marks(answer)
     found = [
         number
         for number in _NUMBER.finditer(answer)
-        if not any(start <= number.start() < end for start, end in marks)
+        if len(number.group()) < MAX_NUMBER_CHARS
+        and not any(start <= number.start() < end for start, end in marks)
     ]
     if not found:
         return None
     chosen = rng.choice(found)
     return answer[: chosen.start()] + _other_number(chosen.group(), rng) + answer[chosen.end() :]
+
+
+def _marks(answer: str) -> list[tuple[int, int]]:
+    """Where numbers stand that count or name the parts of an answer."""
+    marks = [found.span() for mark in _MARKS for found in mark.finditer(answer)]
+    counted = list(_COUNTED.finditer(answer))
+    if {"1", "2"} <= {found[1] for found in counted}:
+        marks += [found.span() for found in counted]
+    return marks
 
 
 def _other_number(text: str, rng: Random) -> str:

@@ -41,6 +41,7 @@ def figure_json(line: Figure) -> dict[str, Any]:
         "stage": line.stage,
         "kind": line.kind,
         "failed": line.failed,
+        "failed_clean": line.failed_clean,
         "catches": line.catches,
         **asdict(line.catch),
     }
@@ -83,7 +84,8 @@ def _figures(lines: Sequence[Figure]) -> pl.DataFrame:
 def _flat(line: Figure) -> dict[str, Any]:
     """A column for each number."""
     given = figure_json(line)
-    flat = {name: given[name] for name in ("stage", "kind", "clean", "bad", "failed", "catches")}
+    plain = ("stage", "kind", "clean", "bad", "failed", "failed_clean", "catches")
+    flat = {name: given[name] for name in plain}
     for name in _ESTIMATES:
         estimate = given[name] or {}
         flat[name] = estimate.get("value")

@@ -218,9 +218,9 @@ def _choice(
     """The choice in a reply, why there is no reply, or None for a reply without a letter."""
     if isinstance(found, Refused):
         return f"{purpose}: {found.reason}"
-    reply = found[0].text
-    letter = letter_of(reply)
-    return None if letter is None else _Choice(asked, reply, LETTER_VALUES[letter], failures)
+    reply = found[0]
+    letter = letter_of(reply.text, finished=reply.finished)
+    return None if letter is None else _Choice(asked, reply.text, LETTER_VALUES[letter], failures)
 
 
 def expected_reflections(engine: Chooser, targets: Sequence[Target]) -> list[Reflection | str]:

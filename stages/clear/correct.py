@@ -31,9 +31,15 @@ class ClearCorrect(Stage, frozen=True):
 
     The new row, whose parent is the row, has its turns up to the last one of the assistant, which
     is replaced; turns after it, which replied to the old answer, are left out, and so is a `label`,
-    which rated that. Never put into the data: a candidate that was cut, and one for an answer that
-    calls tools, since it is text alone; such a row is kept or dropped, and its evidence has
-    `not_revised` (`candidate_cut` or `answer_calls_tools`).
+    which rated that. Some candidates are never put into the data, however high p is; such a row is
+    kept or dropped, and its evidence says why in `not_revised`:
+
+    candidate_cut       it was cut at `max_tokens` of `clear.propose`
+    answer_calls_tools  the row's answer calls tools, and a candidate is text alone
+    row_declares_tools  neither who proposed nor who judged was told of the row's tools
+    judged_split        the judge's verdict was not for it in all orders that it was asked in, as
+                        can be with `judge: expected`, whose p is a mean (also `judged_first`,
+                        `judged_tie`, with an eta below 0.5)
 
     Evidence: p, eta, flagged. Before it stand `clear.filter` with `on_drop: flag`, `clear.propose`
     and `clear.judge`, which have failed already the rows that they could not score.
@@ -47,7 +53,7 @@ class ClearCorrect(Stage, frozen=True):
     proposals: str = Field(default="clear.propose", description="The stage that has proposed.")
     judge: str = Field(default="clear.judge", description="The stage that has judged.")
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     accepts: ClassVar[tuple[RowType, ...]] = ("instruction",)
     decide_only: ClassVar[frozenset[str]] = frozenset({"eta", "filter", "judge"})
 
@@ -57,14 +63,15 @@ class ClearCorrect(Stage, frozen=True):
     def consults(self) -> tuple[str, ...]:
         return (
             f"{self.judge}.p",
+            f"{self.judge}.verdict",
             f"{self.proposals}.finished",
             f"{self.filter}.{FLAGGED}",
         )
 
     def decide(self, rows: pl.LazyFrame, ctx: Context) -> pl.LazyFrame:
-        judged, finished, flags = map(pl.col, self.consults())
+        judged, preferred, finished, flags = map(pl.col, self.consults())
         frame = rows.select(
-            "id", p=judged, flagged=flags, not_revised=_not_revised(finished)
+            "id", p=judged, flagged=flags, not_revised=_not_revised(finished, preferred)
         ).collect()
         # A Python loop, so that the table is one function: 0.5 s per million rows.
         known = frame.select("p", "flagged", "not_revised").iter_rows()
@@ -106,7 +113,7 @@ class ClearCorrect(Stage, frozen=True):
         )
 
 
-def _not_revised(finished: pl.Expr) -> pl.Expr:
+def _not_revised(finished: pl.Expr, preferred: pl.Expr) -> pl.Expr:
     """Why the candidate may not stand in the data; null where it may."""
     by_assistant = pl.element().struct.field("role") == "assistant"
     answer = pl.col("messages").list.filter(by_assistant).list.last()
@@ -116,6 +123,10 @@ def _not_revised(finished: pl.Expr) -> pl.Expr:
         .then(pl.lit("candidate_cut"))
         .when(calls_tools)
         .then(pl.lit("answer_calls_tools"))
+        .when(pl.col("tools").is_not_null())
+        .then(pl.lit("row_declares_tools"))
+        .when(preferred != "second")
+        .then(pl.format("judged_{}", preferred))
     )
 
 

@@ -75,7 +75,8 @@ class SampledClearJudge(SampledJudging, ClearJudge, frozen=True):
     p = 0.7 O + 0.3 S, averaged over the orders: O is the share of `samples` verdicts at
     `temperature` that are the greedy one, S the mean of two choices whether it is correct (A = 1,
     B = 0, C, not sure, = 0.5), the second after a doubting question. Every row is kept; one whose
-    verdict or reflection cannot be read, asked twice, fails.
+    verdict or reflection cannot be read, asked twice, fails. The judge is not told of tools that a
+    row declares.
 
     Cost per row: a generation for each order and, where y' has won both, `samples` + 2 more for
     each. A model of 135 million parameters is too small: it writes no verdict that can be read.
@@ -88,9 +89,11 @@ class SampledClearJudge(SampledJudging, ClearJudge, frozen=True):
 class ExpectedClearJudge(ExpectedJudging, ClearJudge, frozen=True):
     """Judge the answer that `clear.propose` gave (y') against the row's own (y), without a word.
 
-    `p`, 0-1: the probability of the letter for y', averaged over the orders. `verdict`: second (y'
-    is the most probable in every order), first, tie, split or same (equal texts, which cost
-    nothing, p = 0). `failures` is 0. Every row is kept; one that is too long for the model fails.
+    `p`, 0-1: the probability of the letter for y', averaged over the orders, also where they
+    disagree: 0.95 and 0.45 give 0.7. `verdict`: second (y' is the most probable in every order),
+    first, tie, split or same (equal texts, which cost nothing, p = 0); `clear.correct` asks for
+    `second` beside p. `failures` is 0. Every row is kept; one that is too long for the model fails.
+    The judge is not told of tools that a row declares.
 
     Cost per row: one forward pass for each order. A model of 135 million parameters follows the
     order alone: it was split about 30 of 30 rows of Dolly, p from 0.40 to 0.47. Ours.

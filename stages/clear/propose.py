@@ -19,6 +19,7 @@ class ClearPropose(Stage, frozen=True):
     `candidate`: the greedy answer to the turns before the last assistant turn, without whitespace
     around it; `tokens`: how many it has; `finished`: false where it was cut at `max_tokens`. Every
     row is kept. A row whose prompt is too long fails, and one for which the model writes nothing.
+    The model is not told of tools that a row declares; `clear.correct` revises no such row.
 
     Cost: one generation a row.
 

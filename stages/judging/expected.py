@@ -18,7 +18,9 @@ Probabilities = npt.NDArray[np.float32]
 class ExpectedJudging(Judging, frozen=True):
     """The confidence of a side: the probability of its letter, averaged over the orders.
 
-    The verdict of an order is its most probable letter. One forward pass for each order. Ours.
+    The verdict of an order is its most probable letter. One forward pass for each order. The
+    confidence is the mean also where the orders disagree, and can then be up to 0.75: who needs
+    them to agree looks at the verdict too. Ours.
     """
 
     judge: Literal["expected"]

@@ -96,6 +96,7 @@ def test_audit_json_is_one_object(winnow, facts) -> None:
     told = json.loads(result.stdout)
     assert sorted(told) == [
         "audit",
+        "budgets",
         "calibrations",
         "clean",
         "efforts",
@@ -110,6 +111,51 @@ def test_audit_json_is_one_object(winnow, facts) -> None:
     ]
     assert {one["recall"]["value"] for one in told["figures"]} == {0.0}
     assert [one["caught"] for one in told["findings"]] == [False] * 6
+
+
+AGREEMENT = """\
+name: agreement
+source: {path: sampled.jsonl}
+stages:
+  - kind: clear.filter
+    estimator: agreement
+    answer_pattern: '([0-9]+) candles'
+    keep: {budget: 12}
+exports:
+  - {format: messages, path: out/clean.jsonl}
+"""
+
+
+@pytest.fixture
+def sampled(folder: Path) -> Path:
+    """30 rows, a third of them without the samples that the recipe asks for."""
+    rows = [
+        {
+            "prompt": f"How many candles are in room {n}?",
+            "response": f"There are {3 * n + 2} candles in that room, says the report.",
+            "samples": [f"{3 * n + 2} candles"] if n % 3 else None,
+        }
+        for n in range(30)
+    ]
+    (folder / "sampled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "recipe.yaml").write_text(AGREEMENT)
+    return folder
+
+
+def test_audit_says_how_many_rows_have_failed_and_what_a_budget_is_taken_as(
+    winnow, sampled
+) -> None:
+    asked = ("audit", "recipe.yaml", "--rows", "20", "--planted", "5", "--kinds", "swapped,echo")
+    first, again = winnow(*asked), winnow(*asked)
+
+    for result in (first, again):
+        table = result.stdout.split("\n\n")[1].splitlines()
+        assert table[table.index("In brackets: 95 % intervals (bootstrap).") + 1 :] == [
+            "clear.filter: 7 of 20 clean rows, 2 of 5 swapped rows and 5 of 5 echo rows failed and "
+            "are not in these figures.",
+            "clear.filter: budget 12 of 30 rows is taken as 10 of 25.",
+        ]
+    assert "An earlier call had finished this audit" in again.stdout
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,7 @@ def test_a_correction_without_proposals_is_refused() -> None:
         "clear.correct reads 'clear.propose.candidate', but no earlier stage is called "
         "'clear.propose'",
         "clear.correct reads 'clear.judge.p', but no earlier stage is called 'clear.judge'",
+        "clear.correct reads 'clear.judge.verdict', but no earlier stage is called 'clear.judge'",
         "clear.correct reads 'clear.propose.finished', but no earlier stage is called "
         "'clear.propose'",
     )

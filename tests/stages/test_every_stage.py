@@ -113,6 +113,9 @@ EARLIER: dict[str, pa.Array] = {
     ),
     "clear.propose.finished": pa.array([True, True, False, True, True, True, True, True, False]),
     "clear.judge.p": pa.array([0.0, 0.9, 0.9, 0.8, 1.0, 1.0, 0.5, 0.9, 0.1]),
+    "clear.judge.verdict": pa.array(
+        ["same", *["second"] * 5, "split", "second", "first"], pa.string()
+    ),
     "clear.filter.confidence": pa.array([0.0, 0.5, 0.25, 1.0, None, 0.75, 0.5, 0.75, 1.0]),
     "clear.filter.flagged": pa.array([True, True, False, False, False, True, True, False, False]),
 }

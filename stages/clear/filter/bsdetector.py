@@ -4,7 +4,7 @@ What contradicts what is said by an NLI model or, as a stand-in, by an embedder.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import Field
@@ -41,7 +41,8 @@ class BsdetectorFilter(ModelFilter, frozen=True):
 
     A reply that cannot be read is asked for once more. `samples_lost` counts the samples that stay
     without an answer and are left out; `parse_failures` all replies that could not be read. A row
-    without any sample or without a reflection fails.
+    without any sample or without a reflection fails. The model is not told of tools that a row
+    declares.
 
     Reason `low_confidence`; evidence `value` and `threshold`. Cost per row: `samples` + 2
     generations and 2 * `samples` contradictions. A model of 135 million parameters is too small: it
@@ -59,6 +60,8 @@ class BsdetectorFilter(ModelFilter, frozen=True):
     consistency_weight: float = Field(default=0.7, ge=0, le=1)
     max_answer_tokens: int = Field(default=512, ge=1)
     max_reflection_tokens: int = Field(default=128, ge=1)
+
+    version: ClassVar[int] = 2
 
     def needs(self) -> tuple[Need, ...]:
         reflects = {"generate"} if self.reflection == "sampled" else {"choose"}

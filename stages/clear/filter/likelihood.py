@@ -24,7 +24,8 @@ class LikelihoodFilter(ModelFilter, frozen=True):
     answer's tokens; `cut` says that it was longer than `max_answer_tokens`.
 
     The answer is the last assistant turn, the prompt all before it; an answer that calls tools is
-    judged as the JSON text of its calls. A prompt longer than the model's context fails the row.
+    judged as the JSON text of its calls; tools that a row declares are not shown to the model. A
+    prompt longer than the model's context fails the row.
 
     Reason `low_confidence`; evidence `value` and `threshold`. Cost: two forward passes a row.
 

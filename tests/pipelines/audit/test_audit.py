@@ -2,11 +2,13 @@
 
 import hashlib
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -21,10 +23,11 @@ from pipelines.runner.models import Models
 from pipelines.runner.plan import PlannedStage
 from pipelines.runner.progress import Silent
 from pipelines.runner.rowset import RowSet
+from pipelines.store.gc import Collector, Freed
 from pipelines.store.workspace import Workspace
 from stages.base import Stage
 from stages.context import Context
-from stages.engines import Chat, Engine, EngineError, Refused
+from stages.engines import Chat, Engine, EngineError, Geometry, Refused
 from stages.verdicts import verdict
 from tests.pipelines.runner.curating import EXACT, FILTER, Bench, Judge, rows, write_jsonl
 
@@ -134,6 +137,7 @@ def test_figures_of_a_score_and_its_threshold(bench: Bench) -> None:
         "stage": "clear.filter",
         "kind": "swapped",
         "failed": 0,
+        "failed_clean": 0,
         "catches": True,
         "clean": 20,
         "bad": 6,
@@ -141,7 +145,7 @@ def test_figures_of_a_score_and_its_threshold(bench: Bench) -> None:
         "recall": sure,
         "precision": sure,
         "clean_lost": none,
-        "threshold": {"value": 0.125, "precision": 1.0, "recall": 1.0, "clean_lost": 0.0},
+        "threshold": {"value": 0.0, "precision": 1.0, "recall": 1.0, "clean_lost": 0.0},
     }
 
 
@@ -299,12 +303,80 @@ def test_a_row_that_fails_is_out_of_the_figures_and_counted(bench: Bench) -> Non
     report = audit(bench, Judge(refuses), replace(FEW, kinds=("swapped", "echo")))
 
     found = {
-        one["kind"]: (one["failed"], one["bad"], one["clean"])
+        one["kind"]: (one["failed"], one["failed_clean"], one["bad"], one["clean"])
         for one in report["figures"]
         if one["stage"] == "clear.filter"
     }
-    assert found == {"swapped": (0, 6, 20), "echo": (6, 0, 20)}
+    assert found == {"swapped": (0, 0, 6, 20), "echo": (6, 0, 0, 20)}
     assert report["findings"][1]["text"] == "echo: nothing is known, all rows have failed."
+
+
+def test_clean_rows_that_fail_are_counted_beside_the_bad_ones(bench: Bench) -> None:
+    def refuses(chat: Chat) -> Any:
+        return Refused("too long") if "chapter 1" in str(chat[-1]["content"]) else knows(chat)
+
+    report = audit(bench, Judge(refuses), replace(FEW, kinds=("swapped",)))
+
+    (found,) = (one for one in report["figures"] if one["stage"] == "clear.filter")
+    assert 0 < found["failed_clean"] == 20 - found["clean"]
+    assert 0 < found["failed"] - found["failed_clean"] == 6 - found["bad"]
+
+
+def test_a_budget_is_the_share_of_the_sample_that_it_is_of_the_data(bench: Bench) -> None:
+    bench.stages = [{**FILTER, "keep": {"budget": 36}}]
+
+    report = audit(bench, options=replace(FEW, kinds=("swapped",)))
+
+    # 36 of 60: of 26, 15.6. What is not kept are the 6 bad rows and 4 of the clean ones.
+    assert report["budgets"] == [
+        {
+            "stage": "clear.filter",
+            "kind": "swapped",
+            "budget": 36,
+            "of": 60,
+            "taken_as": 16,
+            "taken_of": 26,
+        }
+    ]
+    (found,) = (one for one in report["figures"] if one["stage"] == "clear.filter")
+    assert (found["recall"]["value"], found["clean_lost"]["value"]) == (1.0, 4 / 20)
+
+
+class Measures(Judge):
+    """Finds short answers useless."""
+
+    def open(self, config: object) -> Engine:
+        return FakeEngine(logit_geometry=lambda chat, *_: self.geometry(str(chat[-1]["content"])))
+
+    def geometry(self, answer: str) -> Geometry:
+        return Geometry(float(len(answer)), np.ones(1_024, np.float32), len(answer.split()), False)
+
+
+def test_the_budget_of_a_selection_is_a_share_too(bench: Bench) -> None:
+    bench.stages = [{"kind": "uds.select", "model": "judge", "budget": 36}]
+
+    report = audit(bench, Measures(), replace(FEW, kinds=("truncated",)))
+
+    assert [(one["taken_as"], one["taken_of"]) for one in report["budgets"]] == [(16, 26)]
+    (found,) = (one for one in report["figures"] if one["stage"] == "uds.select")
+    assert (found["recall"]["value"], found["clean_lost"]["value"]) == (1.0, 4 / 20)
+
+
+def test_a_collection_meanwhile_takes_nothing_that_an_audit_uses(bench: Bench) -> None:
+    freed: list[Freed] = []
+
+    def collects(chat: Chat) -> Any:
+        if len(judge.asked) == 20:  # the first scores are stored
+            workspace, month = Workspace(bench.folder / "workspace"), 30 * 24 * 3600
+            freed.append(Collector(workspace, 0, now=lambda: time.time() + month).run())
+        return knows(chat)
+
+    judge = Judge(collects)
+
+    report = audit(bench, judge)
+
+    assert freed == [Freed()]
+    assert list(Path(report["folder"]).glob("uses-*")) == []
 
 
 def test_everything_stands_in_tables(bench: Bench) -> None:
@@ -428,7 +500,7 @@ def test_a_clean_row_that_fails_beside_one_kind_is_out_for_all(
     made = [stored(workspace, "clean", sample.clean)]
     made += [stored(workspace, p.kind, planted_table(sample.candidates, p)) for p in (few, many)]
     auditing = Auditing(
-        workspace, made, ("echo", "swapped"), Models({}, Judge().open), Context(), Silent()
+        workspace, made, ("echo", "swapped"), Models({}, Judge().open), Context(), Silent(), 60
     )
 
     found = auditing.run_stage(PlannedStage(1, FailsBesideMany(), "instruction", ""))

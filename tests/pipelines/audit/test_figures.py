@@ -4,7 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from pipelines.audit.figures import Estimate, Seen, Threshold, auroc, catch, threshold_for
+from pipelines.audit.figures import (
+    Estimate,
+    Seen,
+    Threshold,
+    auroc,
+    catch,
+    shortest,
+    threshold_for,
+    written,
+)
 
 NONE = np.empty(0)
 few_values = st.lists(st.sampled_from([-1.5, 0.0, 0.25, 0.5, 3.0]), min_size=1, max_size=30)
@@ -36,9 +45,9 @@ def test_the_auroc_counts_a_tie_as_half() -> None:
     ("precision", "found"),
     [
         # Sorted: bad 1, bad 2, clean 3, bad 4, clean 5, clean 6.
-        (0.9, Threshold(2.5, 1.0, 2 / 3, 0.0)),
-        (0.75, Threshold(4.5, 0.75, 1.0, 1 / 3)),
-        (0.5, Threshold(4.5, 0.75, 1.0, 1 / 3)),
+        (0.9, Threshold(2.0, 1.0, 2 / 3, 0.0)),
+        (0.75, Threshold(4.0, 0.75, 1.0, 1 / 3)),
+        (0.5, Threshold(4.0, 0.75, 1.0, 1 / 3)),
     ],
 )
 def test_the_threshold_catches_the_most_with_the_precision_that_is_wanted(
@@ -48,7 +57,7 @@ def test_the_threshold_catches_the_most_with_the_precision_that_is_wanted(
 
 
 def test_rows_with_one_value_are_dropped_together() -> None:
-    assert threshold_for(values(1, 2), values(1, 1, 1), 0.75) == Threshold(1.5, 0.75, 1.0, 0.5)
+    assert threshold_for(values(1, 2), values(1, 1, 1), 0.75) == Threshold(1.0, 0.75, 1.0, 0.5)
     assert threshold_for(values(1, 2), values(1, 1, 1), 0.8) is None
 
 
@@ -60,6 +69,48 @@ def test_a_threshold_above_all_values_is_the_highest() -> None:
     found = threshold_for(values(2), values(1, 3), 0.6)
 
     assert found == Threshold(3.0, 2 / 3, 1.0, 1.0)
+
+
+def test_a_threshold_of_saturated_scores_is_pasted_as_it_is_printed() -> None:
+    clean, bad = values(0.9998, 0.99997), values(0.5, 0.9993, 0.99955)
+
+    found = threshold_for(clean, bad, 0.9)
+
+    assert found == Threshold(0.9997, 1.0, 1.0, 0.0)
+    pasted = float(written(found.value))
+    assert ((bad <= pasted).sum(), (clean <= pasted).sum()) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "found"),
+    [
+        (0.99955, 0.9998, 0.9997),
+        (0.95, 1.5, 1.0),
+        (1.0, 2.0, 1.0),
+        (2.0, 3.0, 2.0),
+        (-0.3, 0.2, 0.0),
+        (-0.0181, -0.0023, -0.01),
+        (1234.25, 1234.75, 1234.5),
+        (1.5e-7, 2.5e-7, 2e-7),
+        (0.1, 0.1 + 2**-55, 0.1),
+    ],
+)
+def test_the_shortest_number_that_separates(low: float, high: float, found: float) -> None:
+    assert shortest(low, high) == found
+    assert str(shortest(low, high)) != "-0.0"
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
+def test_the_shortest_number_separates_any_two(one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    if low < high:
+        assert low <= float(written(shortest(low, high))) < high
+
+
+def test_a_number_is_written_without_an_exponent() -> None:
+    assert [written(one) for one in (2e-7, -0.0023, 1.0, 100.0, 0.0)] == [
+        *("0.0000002", "-0.0023", "1", "100", "0")
+    ]
 
 
 @given(few_values, few_values, st.floats(0.05, 1))
@@ -88,7 +139,7 @@ def test_the_figures_of_a_stage_with_a_score() -> None:
     assert found.recall.value == 2 / 3
     assert found.precision.value == 2 / 3
     assert found.clean_lost.value == 1 / 4
-    assert found.threshold == Threshold(0.05, 1.0, 1 / 3, 0.0)
+    assert found.threshold == Threshold(0.0, 1.0, 1 / 3, 0.0)
 
 
 def test_a_stage_without_a_score_has_neither_auroc_nor_threshold() -> None:

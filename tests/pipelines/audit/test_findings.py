@@ -119,7 +119,7 @@ TWO = Estimate(0.01, 0.0, 0.02)
             False,
             "swapped is NOT caught: 0 of 30 dropped or flagged, and 2 of 200 clean rows. "
             "The score of clear.filter tells them from clean rows (AUROC 0.95): a threshold of "
-            "0.123 would drop 50% of them and 0.5% of the clean rows.",
+            "0.1234 would drop 50% of them and 0.5% of the clean rows.",
         ),
     ],
 )
@@ -145,6 +145,7 @@ def test_the_whole_recipe_drops_what_any_stage_drops_and_fails_what_fails_in_any
         (one.stage, one.failed, one.catch.clean, one.catch.bad, one.catch.recall.value)
         for one in lines
     ] == [("clean.rules", 1, 3, 2, 0.5), ("clear.filter", 1, 3, 2, 0.5), (WHOLE, 1, 3, 2, 1.0)]
+    assert [one.failed_clean for one in lines] == [0, 0, 0]
     assert [one.catch.clean_lost.value for one in lines] == [0.0, 1 / 3, 1 / 3]
     # Of the pairs of bad (0.8, 0.2) and clean (0.1, 0.7, 0.9): 1 + 2 of 6.
     assert [one.catch.auroc and one.catch.auroc.value for one in lines] == [None, 0.5, None]
@@ -166,4 +167,5 @@ def test_where_much_is_bad_the_threshold_keeps_the_sign_of_the_score() -> None:
     (line, _) = figures([Audited(JUDGE, "echo", rows)], ["echo"], seed=0, precision=0.9)
 
     assert line.catch.auroc == Estimate(1.0, 1.0, 1.0)
+    # A row at the threshold is one of the bad ones, and no clean one: more than 0.4, at most 0.6.
     assert line.catch.threshold == Threshold(0.5, 1.0, 1.0, 0.0)

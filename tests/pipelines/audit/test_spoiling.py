@@ -80,6 +80,43 @@ def test_marks_of_lists_and_numbers_within_names_are_left_alone(answer: str) -> 
     assert number_changed(answer, Random(0)) is None
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "**1. Sleep**\n**2. Eat**",
+        "**1.** Sleep\n**2)** Eat",
+        "## 1. Why\n### 2. Title",
+        "> - 1: sleep\n> - 2: eat",
+        "Step 1. Sleep.\nStep 2. Eat, then repeat step 1.",
+        "1) sleep, 2) eat and (3) drink",
+        "Day 1: sleep\n**Day 2:** eat",
+        "1. sleep 2. eat 3. drink",
+        "It rains a lot [1], says the report [12].",
+    ],
+)
+@pytest.mark.parametrize("seed", range(5))
+def test_numbers_that_count_parts_or_name_sources_are_left_alone(answer: str, seed: int) -> None:
+    assert number_changed(answer, Random(seed)) is None
+    changed = number_changed(f"{answer}\nIn all: 640 grams.", Random(seed))
+    assert changed is not None
+    assert changed.startswith(f"{answer}\nIn all: ")
+
+
+@pytest.mark.parametrize(
+    "answer", ["42.", "**42.**", "He has 2. She has some.", "1955. Not before."]
+)
+def test_a_number_that_only_stands_like_a_mark_is_changed(answer: str) -> None:
+    assert number_changed(answer, Random(0)) is not None
+
+
+@pytest.mark.parametrize("digits", [20, 5_000])
+def test_very_long_numbers_are_left_alone(digits: int) -> None:
+    pi = "3" * digits
+
+    assert number_changed(pi, Random(0)) is None
+    assert number_changed(f"{pi} and 12", Random(0)).startswith(f"{pi} and ")
+
+
 @given(st.text("0123456789.,- abc\n", max_size=60), seeds)
 def test_a_changed_number_is_a_changed_answer(answer: str, seed: int) -> None:
     assert number_changed(answer, Random(seed)) != answer
@@ -104,6 +141,11 @@ def test_a_changed_number_is_a_changed_answer(answer: str, seed: int) -> None:
 )
 def test_one_statement_is_turned_round(answer: str, opposite: str) -> None:
     assert negated(answer, Random(0)) == opposite
+
+
+@pytest.mark.parametrize("answer", ["It may rain.", "It might not rain.", "It mightn't."])
+def test_what_may_be_may_also_not_be_and_is_left_alone(answer: str) -> None:
+    assert negated(answer, Random(0)) is None
 
 
 @pytest.mark.parametrize("answer", ["Paris", "May I go, or is it late?", "A thesis, isn’t it", ""])

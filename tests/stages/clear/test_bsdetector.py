@@ -21,14 +21,17 @@ def stage(**given: Any) -> BsdetectorNliFilter:
 class Script:
     """A model that replies by what is asked for, and remembers keys and temperatures.
 
-    `samples` and `choices` hold, for a word of the question, the replies in turn.
+    `samples` and `choices` hold, for a word of the question, the replies in turn. The reply `cut`
+    was cut.
     """
 
     def __init__(
         self,
         samples: Mapping[str, Sequence[str | Refused]],
         choices: Mapping[str, Sequence[str | Refused]],
+        cut: str | None = None,
     ) -> None:
+        self.cut = cut
         self.samples = {word: list(replies) for word, replies in samples.items()}
         self.choices = {word: list(replies) for word, replies in choices.items()}
         self.keys: list[bytes] = []
@@ -55,7 +58,7 @@ class Script:
         refused = [reply for reply in replies if isinstance(reply, Refused)]
         if refused:
             return refused[0]
-        return [Completion(reply, len(reply.split()), True) for reply in replies]
+        return [Completion(reply, len(reply.split()), reply != self.cut) for reply in replies]
 
 
 def contradiction(premise: str, hypothesis: str) -> float:
@@ -166,6 +169,21 @@ def test_a_reflection_without_a_letter_is_asked_again_at_temperature_one(
 
     assert (found["reflection"], found["parse_failures"]) == ([0.5], [1])
     assert model.temperatures == [0.0, 1.0, 0.0, 1.0]  # first, again, second, the samples
+
+
+def test_a_reflection_that_was_cut_before_its_choice_is_asked_again(
+    instructions: Any, scored: Any, context: Any
+) -> None:
+    cut = "explanation: for the second question the right answer is B"
+    model = Script(
+        samples={"Capital": ["answer: Paris", "answer: Paris"]},
+        choices={"Capital": [cut, "choice: A", "choice: A"]},
+        cut=cut,
+    )
+
+    found = score(instructions(PARIS), scored, context, model)
+
+    assert (found["reflection"], found["parse_failures"]) == ([1.0], [1])
 
 
 @pytest.mark.parametrize(

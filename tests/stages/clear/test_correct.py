@@ -14,14 +14,21 @@ PARIS = [("user", "Capital of France?"), ("assistant", "Lyon")]
 STAGE = ClearCorrect()
 
 
-def table(instructions: Any, *rows: tuple[Any, ...], conversation: Any = PARIS) -> pa.Table:
+def table(
+    instructions: Any,
+    *rows: tuple[Any, ...],
+    conversation: Any = PARIS,
+    tools: str | None = None,
+    judged: str = "second",
+) -> pa.Table:
     """Rows of (p, flagged) or (p, flagged, finished)."""
     ps, flags, finished = zip(
         *[row if len(row) == 3 else (*row, True) for row in rows], strict=True
     )
-    found = instructions(*[conversation] * len(rows))
+    found = instructions(*[conversation] * len(rows), tools=[tools] * len(rows))
     for name, values, kind in (
         ("clear.judge.p", ps, pa.float64()),
+        ("clear.judge.verdict", [judged] * len(rows), pa.string()),
         ("clear.filter.flagged", flags, pa.bool_()),
         ("clear.propose.finished", finished, pa.bool_()),
         ("clear.propose.candidate", ["Paris"] * len(rows), pa.string()),
@@ -94,6 +101,45 @@ def test_an_answer_that_calls_tools_is_not_replaced_by_text(instructions: Any) -
     ]
 
 
+def test_a_row_that_declares_tools_is_not_revised(instructions: Any) -> None:
+    rows = table(instructions, (0.9, False), (0.9, True), (0.7, False), tools="[{}]")
+
+    assert decided(STAGE, rows) == [
+        (
+            "keep",
+            None,
+            {"p": 0.9, "eta": 0.8, "flagged": False, "not_revised": "row_declares_tools"},
+        ),
+        (
+            "drop",
+            "low_confidence",
+            {"p": 0.9, "eta": 0.8, "flagged": True, "not_revised": "row_declares_tools"},
+        ),
+        ("keep", None, {"p": 0.7, "eta": 0.8, "flagged": False}),
+    ]
+
+
+@pytest.mark.parametrize("judged", ["split", "tie", "first"])
+def test_nothing_is_revised_that_the_judge_does_not_prefer_in_all_orders(
+    instructions: Any, judged: str
+) -> None:
+    rows = table(instructions, (0.7, False), (0.7, True), (0.5, False), judged=judged)
+
+    assert decided(ClearCorrect(eta=0.6), rows) == [
+        (
+            "keep",
+            None,
+            {"p": 0.7, "eta": 0.6, "flagged": False, "not_revised": f"judged_{judged}"},
+        ),
+        (
+            "drop",
+            "low_confidence",
+            {"p": 0.7, "eta": 0.6, "flagged": True, "not_revised": f"judged_{judged}"},
+        ),
+        ("keep", None, {"p": 0.5, "eta": 0.6, "flagged": False}),
+    ]
+
+
 def test_an_answer_after_a_tool_call_is_replaced(instructions: Any) -> None:
     answering = [
         ("user", "Rain?"),
@@ -145,4 +191,4 @@ def test_it_reads_from_the_stages_that_it_names() -> None:
     stage = ClearCorrect(filter="f", proposals="p.2", judge="j")
 
     assert stage.reads() == ("messages", "tools", "p.2.candidate")
-    assert stage.consults() == ("j.p", "p.2.finished", "f.flagged")
+    assert stage.consults() == ("j.p", "j.verdict", "p.2.finished", "f.flagged")

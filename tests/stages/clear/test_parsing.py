@@ -39,6 +39,21 @@ def test_the_answer_is_what_follows_the_last_answer_mark(reply: str, answer: str
         ("The answer is a good one.", None),
         ("The answer is Correct.", None),
         ("(A) correct,\n(B) incorrect,\n(C) are you not sure?", None),
+        ("The right answer is B, which the proposed reply gives.\n(A)", "A"),
+        ("The right answer is B, which the proposed reply gives.", None),
+        ("The right answer is B.\nThe proposed reply says so.", None),
+        ("choice: A, since it is right", "A"),
+        ("choice: **B** - it is wrong", "B"),
+        ("choice: (A) correct", "A"),
+        ("choice: C (not sure)", "C"),
+        ("choice: A, B or C", None),
+        ("choice: (A), (B) or (C)", None),
+        ("choice: A/B/C", None),
+        ("choice: A or B", None),
+        ("choice: <A, B or C>", None),
+        ("choice: (A) correct, (B) incorrect, or (C) not sure", None),
+        ("choice: A good reply", None),
+        ("choice: A good reply.\nchoice: B", "B"),
         ("A good answer, I would say.", None),
         ("choice: a matter of taste", None),
         ("choice: D", None),
@@ -47,10 +62,20 @@ def test_the_answer_is_what_follows_the_last_answer_mark(reply: str, answer: str
         ("", None),
     ],
 )
-def test_the_letter_is_the_last_choice_or_stands_alone_at_the_end(
-    reply: str, letter: str | None
-) -> None:
-    assert letter_of(reply) == letter
+def test_the_letter_is_the_last_choice_or_stands_at_the_end(reply: str, letter: str | None) -> None:
+    assert letter_of(reply, finished=True) == letter
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [
+        ("explanation: the right answer is B", None),
+        ("explanation: of these options:\n(A)", None),
+        ("choice: A\nexplanation: it is right, since", "A"),
+    ],
+)
+def test_of_a_reply_that_was_cut_only_a_choice_counts(reply: str, letter: str | None) -> None:
+    assert letter_of(reply, finished=False) == letter
 
 
 @pytest.mark.parametrize(
