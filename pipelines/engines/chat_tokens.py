@@ -10,8 +10,9 @@ import jinja2
 import numpy as np
 
 from pipelines.engines.batching import Tokens
+from pipelines.engines.chat_messages import plain_message
 from pipelines.engines.errors import ModelUnavailable
-from stages.engines import Chat, Message, Refused
+from stages.engines import Chat, Refused
 
 # Some templates write today's date into the system turn, and scores would change overnight. This
 # is the date that Llama 3's template itself falls back to.
@@ -58,14 +59,37 @@ class ChatTokens:
         self._special = frozenset(tokenizer.all_special_ids) | {
             token for token, added in tokenizer.added_tokens_decoder.items() if added.special
         }
-        self.end_of_turn = self._end_of_turn()
+        self._adds_a_space = self._puts_a_space_before_a_text()
+        before, answer = self._plain_answer()
+        self._before_answers = before
+        self.end_of_turn = self._end_of_turn(answer)
 
     def prompts(self, chats: Sequence[Chat], room: int) -> list[Tokens | Refused]:
         """Each chat followed by the beginning of an assistant turn.
 
         Refused when it leaves less than `room` tokens of the context, or cannot be rendered.
         """
-        texts = [self._rendered(chat, begin_answer=True) for chat in chats]
+        return self._fitted([self._rendered(chat, begin_answer=True) for chat in chats], room)
+
+    def choice_prompts(self, chats: Sequence[Chat], option: str) -> list[Tokens | Refused]:
+        """Each chat up to the place where an answer `option` would begin, as `answers` has it.
+
+        Refused as in `prompts`, with room for one token, and for a chat that cannot be rendered
+        with that answer.
+        """
+        return self._fitted([self._before_choice(chat, option) for chat in chats], room=1)
+
+    def _before_choice(self, chat: Chat, option: str) -> str | Refused:
+        begun = self._rendered(chat, begin_answer=True)
+        parts = self._parts([*chat, {"role": "assistant", "content": option}])
+        if isinstance(begun, Refused):
+            return begun
+        if isinstance(parts, Refused):
+            return parts
+        # A space before the answer stays out: an option is looked for with one and without.
+        return begun if parts[0].rstrip(" ") == begun.rstrip(" ") else parts[0]
+
+    def _fitted(self, texts: Sequence[str | Refused], room: int) -> list[Tokens | Refused]:
         tokens = iter(self.tokens([text for text in texts if isinstance(text, str)]))
         return [
             text if isinstance(text, Refused) else self._fitting(next(tokens), room)
@@ -130,10 +154,11 @@ class ChatTokens:
     def _split(self, chats: Sequence[Chat], tools: Sequence[Tools]) -> list[Answer | Refused]:
         """Each chat whole, in two parts."""
         parts = [self._parts(chat, its) for chat, its in zip(chats, tools, strict=True)]
-        texts = [text for part in parts if not isinstance(part, Refused) for text in part]
-        tokens = iter(self.tokens(texts))
+        split = [part for part in parts if not isinstance(part, Refused)]
+        prompts = iter(self.tokens([prompt for prompt, _ in split]))
+        answers = iter(self.answer_tokens([answer for _, answer in split]))
         return [
-            part if isinstance(part, Refused) else self._whole(next(tokens), next(tokens))
+            part if isinstance(part, Refused) else self._whole(next(prompts), next(answers))
             for part in parts
         ]
 
@@ -166,13 +191,15 @@ class ChatTokens:
         if isinstance(twin, Refused):
             return twin
         border = _shared_prefix(whole, twin)
+        if self._adds_a_space:  # there a word and the space before it are one token
+            border = len(whole[:border].rstrip(" "))
         return whole[:border], whole[border:]
 
     def _rendered(
         self, chat: Chat, tools: Tools = (), *, begin_answer: bool = False
     ) -> str | Refused:
         try:
-            messages = [self._plain(message) for message in chat]
+            messages = [plain_message(message, self._knows_tool_calls) for message in chat]
             return str(
                 self.tokenizer.apply_chat_template(
                     messages,
@@ -185,24 +212,6 @@ class ChatTokens:
             )
         except _TEMPLATE_ERRORS as error:
             return Refused(f"the model's chat template cannot render this chat: {error}")
-
-    def _plain(self, message: Message) -> dict[str, Any]:
-        """The message as templates expect it; raises ValueError for tool calls that are no JSON."""
-        plain: dict[str, Any] = {
-            key: value
-            for key, value in message.items()
-            if value is not None and key != "tool_calls"
-        }
-        calls = _parsed_calls(message.get("tool_calls"))
-        if calls and self._knows_tool_calls:
-            plain["tool_calls"] = calls
-        elif calls:
-            # A template without tools would leave the calls out silently. They stand in the text
-            # instead, in the form of Hermes and Qwen.
-            written = [f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in calls]
-            plain["content"] = "\n".join([*filter(None, [plain.get("content")]), *written])
-        plain.setdefault("content", None)
-        return plain
 
     def tokens(self, texts: Sequence[str]) -> list[Tokens]:
         """Each text apart, without tokens that a tokenizer adds on its own."""
@@ -217,6 +226,28 @@ class ChatTokens:
             out.extend(np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"])
         return out
 
+    def answer_tokens(self, texts: Sequence[str]) -> list[Tokens]:
+        """Each text as the model reads it at the beginning of its answer.
+
+        A text apart is "▁A" to SentencePiece, where a turn goes on with "A". So there it is cut
+        together with what the template writes before an answer, unless the two share a token.
+        """
+        apart = self.tokens(texts)
+        if not self._adds_a_space:
+            return apart
+        (before,) = self.tokens([self._before_answers])
+        joint = self.tokens([self._before_answers + text for text in texts])
+        return [
+            both[len(before) :] if np.array_equal(both[: len(before)], before) else alone
+            for both, alone in zip(joint, apart, strict=True)
+        ]
+
+    def _puts_a_space_before_a_text(self) -> bool:
+        """As tokenizers of SentencePiece's kind do (Llama 2, Mistral)."""
+        (tokens,) = self.tokens(["A"])
+        pieces = self.tokenizer.convert_ids_to_tokens(tokens[:1].tolist())
+        return any(str(piece).startswith("▁") for piece in pieces)
+
     def text(self, tokens: Sequence[int]) -> str:
         """Generated tokens as text, special ones left out."""
         return str(
@@ -225,36 +256,19 @@ class ChatTokens:
             )
         )
 
-    def _end_of_turn(self) -> int | None:
-        """The token that closes an assistant turn; None where the template writes none."""
+    def _plain_answer(self) -> tuple[str, str]:
+        """A plain chat before its answer, and from there to the end."""
         chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         parts = self._parts(chat)
         if isinstance(parts, Refused):
             raise ModelUnavailable(f"'{self.tokenizer.name_or_path}': {parts.reason}")
-        (tail,) = self.tokens([parts[1]])
+        return parts
+
+    def _end_of_turn(self, answer: str) -> int | None:
+        """The token that closes an assistant turn; None where the template writes none."""
+        (tail,) = self.tokens([answer])
         special = [int(token) for token in tail if token in self._special]
         return special[-1] if special else None
-
-
-def _parsed_calls(text: str | None) -> list[dict[str, Any]]:
-    """Tool calls with their arguments as objects, which is what templates write out."""
-    if not text:
-        return []
-    calls = json.loads(text)
-    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
-        raise ValueError("tool_calls is no list of objects")
-    return [{**call, **_parsed_arguments(call)} for call in calls]
-
-
-def _parsed_arguments(call: dict[str, Any]) -> dict[str, Any]:
-    function = call.get("function")
-    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
-        return {}
-    try:
-        arguments = json.loads(function["arguments"])
-    except ValueError:
-        return {}  # arguments that are no JSON stay the text that they are
-    return {"function": {**function, "arguments": arguments}}
 
 
 def _shared_prefix(left: str, right: str) -> int:

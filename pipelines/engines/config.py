@@ -17,7 +17,7 @@ from pipelines.engines.sources import JSON, source_of, weights_identity
 from pipelines.engines.vllm.config import VllmEmbedder, VllmHiddenStates, VllmModel
 
 # Raised when an engine comes to answer the same request differently.
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 
 LocalModel = TransformersModel | SentenceTransformersModel | NliModel
 InProcessVllm = VllmModel | VllmEmbedder | VllmHiddenStates

@@ -9,8 +9,10 @@ def first_tokens(chat_tokens: ChatTokens, options: Sequence[str]) -> list[list[i
     """For each option the first token of its tokenisations, with and without a space before it.
 
     Models differ in whether an answer's first word carries its space: probabilities of both are
-    added. A token that is nothing but the space says nothing and is left out. Raises ValueError
-    for options that cannot be told apart by their first token ("(A)" and "(B)").
+    added. So are those of the option as a text apart and as an answer, where a tokenizer cuts the
+    two differently (ChatTokens.answer_tokens). A token that is nothing but the space says nothing
+    and is left out. Raises ValueError for options that cannot be told apart by their first token
+    ("(A)" and "(B)").
     """
     if len(options) < 2:
         raise ValueError(f"a choice needs two options at least, not {list(options)}")
@@ -29,6 +31,7 @@ def first_tokens(chat_tokens: ChatTokens, options: Sequence[str]) -> list[list[i
 
 
 def _first(chat_tokens: ChatTokens, option: str) -> set[int]:
-    spellings = chat_tokens.tokens([option.strip(), " " + option.strip()])
+    texts = [option.strip(), " " + option.strip()]
+    spellings = [*chat_tokens.tokens(texts), *chat_tokens.answer_tokens(texts)]
     firsts = {int(spelling[0]) for spelling in spellings if len(spelling)}
     return {token for token in firsts if chat_tokens.text([token]).strip()}

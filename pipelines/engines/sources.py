@@ -113,7 +113,7 @@ def weights_identity(source: ModelSource) -> dict[str, JSON]:
             "quantisation": source.quantisation,
         }
     folder = source.folder if isinstance(source, Local) else verified_weights(source).parent
-    weights = _files(folder, (".safetensors",)) or _files(folder, (".bin", ".gguf"))
+    weights = _weights(folder)
     if not weights:
         raise ModelUnavailable(f"{folder} holds no weights (*.safetensors or *.bin)")
     return {
@@ -140,6 +140,16 @@ def tokenizer_identity(source: ModelSource) -> dict[str, JSON]:
         "texts": _joint_sha256(source.folder, texts),
         "chat_template": template_sha256(source.folder),
     }
+
+
+def _weights(folder: Path) -> list[Path]:
+    """Of each folder within what is loaded: its .safetensors, else what other weights it has.
+
+    The parts of an embedder have folders of their own, and not all of one format.
+    """
+    files = _files(folder, (".safetensors", ".bin", ".gguf"))
+    safe = {file.parent for file in files if file.suffix == ".safetensors"}
+    return [file for file in files if file.suffix == ".safetensors" or file.parent not in safe]
 
 
 def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:

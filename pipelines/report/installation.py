@@ -13,6 +13,7 @@ from typing import Any, Final
 from pipelines.engines.bundled import bundled_states
 from pipelines.engines.file_hashes import cache_folder
 from pipelines.engines.libraries import NEEDED, Find, install_command, is_installed, kinds
+from pipelines.engines.sources import hub_cache
 
 PACKAGES: Final = (
     "winnow",
@@ -208,9 +209,7 @@ def _places(workspace: Path) -> dict[str, str]:
     return {
         "workspace": _place(workspace),
         "winnow's cache": _place(cache_folder()),
-        "hub cache": _place(
-            Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-        ),
+        "hub cache": _place(hub_cache()),
         "prefect": _place(Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))),
     }
 

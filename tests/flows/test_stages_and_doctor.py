@@ -83,6 +83,22 @@ def test_doctor_says_what_is_there_and_where(winnow) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("variable", "within"),
+    [("HF_HUB_CACHE", "."), ("HF_HOME", "hub"), ("XDG_CACHE_HOME", "huggingface/hub")],
+)
+def test_doctor_names_the_hub_cache_that_is_used(
+    winnow, monkeypatch, tmp_path, variable, within
+) -> None:
+    for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(tmp_path))
+
+    places = json.loads(winnow("doctor", "--json").stdout)["places"]
+
+    assert places["hub cache"].startswith(f"{tmp_path / within} (")
+
+
 def test_doctor_prints_for_people(winnow) -> None:
     result = winnow("doctor")
 

@@ -51,7 +51,8 @@ class TransformersModel(_LocalModel, frozen=True):
     batch_tokens: int | None = Field(
         default=None,
         ge=1,
-        description="Padded tokens in one forward pass; default: 2,048 on a CPU, 16,384 elsewhere.",
+        description="Padded tokens in one forward pass (four times as many where prompts are read "
+        "that are to be answered); default: 2,048 on a CPU, 16,384 elsewhere.",
     )
     batch_rows: int | None = Field(
         default=None,

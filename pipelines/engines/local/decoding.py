@@ -15,7 +15,7 @@ import torch
 
 from pipelines.engines.batching import Tokens, padded_left
 from pipelines.engines.local.causal_network import CausalNetwork
-from pipelines.engines.local.sampling import next_tokens
+from pipelines.engines.local.sampling import drawing_device, next_tokens
 from stages.engines import Sampling
 
 
@@ -61,9 +61,11 @@ def written_answers(
         logits, seen, behind = (a.repeat_interleave(samples, 0) for a in (logits, seen, behind))
     answers = [Written() for _ in noise]
     alive = list(range(len(answers)))  # which answer each row of the batch writes
+    draws_on = drawing_device(device)
     for position in range(sampling.max_tokens):
-        uniform = torch.from_numpy(noise[alive, position]).to(device)
-        tokens = next_tokens(logits.float(), uniform, sampling.temperature, sampling.top_p)
+        uniform = torch.from_numpy(noise[alive, position]).to(draws_on)
+        logits = logits.float().to(draws_on)
+        tokens = next_tokens(logits, uniform, sampling.temperature, sampling.top_p).to(device)
         going = _written_on(answers, alive, tokens.tolist(), ends)
         if not going or position + 1 == sampling.max_tokens:
             break

@@ -1,5 +1,6 @@
 """Where a model runs, and what it means when that place fails."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,14 @@ def _use_the_cores_we_may() -> None:
     allowed = len(os.sched_getaffinity(0))
     if allowed < torch.get_num_threads():
         torch.set_num_threads(allowed)
+
+
+def free_memory() -> None:
+    """Gives back what deleted models held, for the next engine and for other processes."""
+    # A SentenceTransformer and its model card refer to each other: only the collector finds them.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # torch keeps freed blocks for itself
 
 
 @contextmanager

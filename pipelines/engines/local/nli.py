@@ -11,7 +11,12 @@ import torch
 from pipelines.engines.batching import pack
 from pipelines.engines.errors import ModelUnavailable
 from pipelines.engines.local.config import NliModel
-from pipelines.engines.local.device import chosen_device, device_errors, torch_dtype
+from pipelines.engines.local.device import (
+    chosen_device,
+    device_errors,
+    free_memory,
+    torch_dtype,
+)
 from pipelines.engines.one_at_a_time import one_at_a_time
 from stages.engines import EngineError, Usage
 
@@ -109,6 +114,7 @@ class NliClassifier:
     @one_at_a_time
     def close(self) -> None:
         del self.model
+        free_memory()
 
 
 def _longest(model: Any, tokenizer: Any) -> int:

@@ -22,6 +22,11 @@ def noise(seed: int, key: bytes, sample: int, positions: int) -> npt.NDArray[np.
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def drawing_device(device: torch.device) -> torch.device:
+    """Where the tokens of a model on `device` are drawn: there, unless it has no float64 (mps)."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def next_tokens(
     logits: torch.Tensor, uniform: torch.Tensor, temperature: float, top_p: float
 ) -> torch.Tensor:

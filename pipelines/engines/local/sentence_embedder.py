@@ -8,7 +8,12 @@ import numpy as np
 
 from pipelines.engines.batching import pack
 from pipelines.engines.local.config import SentenceTransformersModel
-from pipelines.engines.local.device import chosen_device, device_errors, torch_dtype
+from pipelines.engines.local.device import (
+    chosen_device,
+    device_errors,
+    free_memory,
+    torch_dtype,
+)
 from pipelines.engines.one_at_a_time import one_at_a_time
 from stages.engines import EngineError, Usage, Vectors
 
@@ -80,3 +85,4 @@ class SentenceEmbedder:
     @one_at_a_time
     def close(self) -> None:
         del self.model
+        free_memory()

@@ -18,7 +18,12 @@ from pipelines.engines.first_tokens import first_tokens
 from pipelines.engines.local.causal_network import CausalNetwork
 from pipelines.engines.local.config import TransformersModel
 from pipelines.engines.local.decoding import Written, written_answers
-from pipelines.engines.local.device import chosen_device, device_errors, torch_dtype
+from pipelines.engines.local.device import (
+    chosen_device,
+    device_errors,
+    free_memory,
+    torch_dtype,
+)
 from pipelines.engines.local.sampling import noise
 from pipelines.engines.logit_geometry import HeadGeometry, Span
 from pipelines.engines.one_at_a_time import one_at_a_time
@@ -41,6 +46,9 @@ _ADVICE = "a smaller batch_tokens or batch_rows needs less"
 # Keys and values of writing answers are kept for 8 times the tokens of one forward pass: 32 answers
 # of 500 tokens with prompts, 750 MB for SmolLM2-135M in float32.
 _CACHE_TOKENS = 8
+# Of prompts to be answered, 4 times those tokens are read at once: a batch that is cut by what is
+# read writes fewer answers side by side, and each of their tokens costs about as much as before.
+_READ_TOKENS = 4
 _STOP_WINDOW = 16  # tokens decoded beyond the longest stop string to look for it
 
 
@@ -62,7 +70,8 @@ class TransformersEngine:
             model = model.to(device).eval()
             tokenizer = AutoTokenizer.from_pretrained(folder, **hub)
             self.chat_tokens = ChatTokens(tokenizer, _context(model, config))
-            self.network = CausalNetwork(model, device, fill=tokenizer.pad_token_id or 0)
+            # Not the pad token, which may lie beyond the embedding.
+            self.network = CausalNetwork(model, device, fill=0)
         on_cpu = device.type == "cpu"
         self.batch_tokens = config.batch_tokens or (2_048 if on_cpu else 16_384)
         self.batch_rows = config.batch_rows or (32 if on_cpu else 128)
@@ -163,7 +172,7 @@ class TransformersEngine:
         """
         firsts = first_tokens(self.chat_tokens, options)
         return answered(
-            self.chat_tokens.prompts(chats, room=1),
+            self.chat_tokens.choice_prompts(chats, options[0]),
             len,
             lambda prompts: self._option_shares(prompts, firsts),
             self._forward_tokens(),
@@ -196,7 +205,11 @@ class TransformersEngine:
                 prompt if isinstance(prompt, Refused) else (prompt, key)
                 for prompt, key in zip(prompts, keys, strict=True)
             ],
-            lambda asked: (len(asked[0]) + sampling.max_tokens) * samples,
+            # Prompts are read in one forward pass, each once; its samples are written together.
+            lambda asked: max(
+                _CACHE_TOKENS // _READ_TOKENS * len(asked[0]),
+                (len(asked[0]) + sampling.max_tokens) * samples,
+            ),
             lambda asked: self._completions(asked, sampling, samples),
             _CACHE_TOKENS * self.batch_tokens,
             max(1, self.batch_rows // samples),
@@ -264,8 +277,7 @@ class TransformersEngine:
     @one_at_a_time
     def close(self) -> None:
         del self.network, self.geometry
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
 
 def _context(model: Any, config: TransformersModel) -> int:

@@ -88,7 +88,7 @@ class VllmEngine:
                 self._count(len(prompt), cached, 0)
             return [_shares(_next_log_probs(output), firsts) for output, _ in outputs]
 
-        return _unless_refused(self.chat_tokens.prompts(chats, room=1), ask)
+        return _unless_refused(self.chat_tokens.choice_prompts(chats, options[0]), ask)
 
     def generate(
         self, chats: Sequence[Chat], sampling: Sampling, keys: Sequence[bytes]

@@ -65,6 +65,7 @@ class VllmLoop:
                 prepare_vllm()
                 self.llm: Any = self._started(vllm_arguments(config, folder, revision) | further)
         except BaseException as error:
+            self._processes.find()
             self._processes.kill()  # after an interrupt, vLLM would go on starting for a minute
             self._stop_loop()
             if self.log and not isinstance(error, ModelUnavailable):

@@ -20,7 +20,10 @@ class VllmProcesses:
         self._found: set[psutil.Process] = set()
 
     def find(self) -> None:
-        """Notes those that run now; a worker whose parent is gone can be found no more."""
+        """Notes those that run now; a worker whose parent is gone can be found no more.
+
+        While vLLM starts and right after it: later, other engines may have begun.
+        """
         for child in set(multiprocessing.active_children()) - self._others:
             with suppress(psutil.NoSuchProcess):  # it has just ended
                 process = psutil.Process(child.pid)
@@ -28,7 +31,9 @@ class VllmProcesses:
 
     def kill(self) -> None:
         """Ends those that are left; comes back when they are gone."""
-        self.find()
+        for process in list(self._found):
+            with suppress(psutil.NoSuchProcess):  # it has ended by itself
+                self._found |= set(process.children(recursive=True))
         for process in self._found:
             with suppress(psutil.NoSuchProcess):
                 process.kill()

@@ -3,6 +3,7 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 
 from pipelines.engines.chat_tokens import ChatTokens
@@ -12,6 +13,8 @@ from stages.engines import Refused
 USER = {"role": "user", "content": "Hi"}
 CALL = {"type": "function", "function": {"name": "find", "arguments": '{"city": "Rome"}'}}
 
+# As Qwen 3: a past assistant turn opens with an empty thought, one to be written does not.
+THOUGHT = "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
 EACH = "{% for m in messages %}<|im_start|>{{ m.role }}\n"
 ENDS = "<|im_end|>\n{% endfor %}"
 BEGINS = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -35,13 +38,43 @@ def _split(chat_tokens, *chat):
 
 
 def test_an_answer_begins_behind_what_the_template_writes_before_it(with_template):
-    # As Qwen 3: a past assistant turn opens with an empty thought, one to be written does not.
-    thought = "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
-    chat_tokens = with_template(EACH + thought + "{{ m.content }}" + ENDS + BEGINS)
+    chat_tokens = with_template(EACH + THOUGHT + "{{ m.content }}" + ENDS + BEGINS)
     assert _split(chat_tokens, USER, {"role": "assistant", "content": "Hello"}) == (
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
         "Hello<|im_end|>",
     )
+
+
+def test_a_choice_is_asked_for_where_the_answer_begins(with_template):
+    chat_tokens = with_template(EACH + THOUGHT + "{{ m.content }}" + ENDS + BEGINS)
+    (answer,) = chat_tokens.answers([[USER, {"role": "assistant", "content": "B"}]], 100)
+    (prompt,) = chat_tokens.choice_prompts([[USER]], "A")
+    assert chat_tokens.tokenizer.decode(prompt).endswith("assistant\n<think>\n\n</think>\n\n")
+    np.testing.assert_array_equal(prompt, answer.prompt)
+
+
+@pytest.mark.parametrize("written", ["", " ", "{{ '' }}"])
+def test_where_nothing_stands_before_an_answer_a_choice_has_the_prompt_of_any_answer(
+    with_template, written
+):
+    before = "{% if m.role == 'assistant' %}" + written + "{% endif %}"
+    chat_tokens = with_template(EACH + before + "{{ m.content }}" + ENDS + BEGINS)
+    chats = [[USER], [USER, {"role": "assistant", "content": "Hello"}, USER]]
+    expected = chat_tokens.prompts(chats, 1)
+    for found, prompt in zip(chat_tokens.choice_prompts(chats, "A"), expected, strict=True):
+        np.testing.assert_array_equal(found, prompt)
+
+
+def test_a_choice_that_leaves_no_room_is_refused(with_template):
+    chat_tokens = with_template(EACH + THOUGHT + "{{ m.content }}" + ENDS + BEGINS)
+    (prompt,) = chat_tokens.choice_prompts([[USER]], "A")
+    chat_tokens.context = len(prompt)
+    assert chat_tokens.choice_prompts([[USER]], "A") == [
+        Refused(
+            f"the prompt has {len(prompt)} tokens and leaves no room for 1 more: the model's "
+            f"context is {len(prompt)}"
+        )
+    ]
 
 
 def test_a_template_may_strip_the_answer(with_template):

@@ -32,7 +32,7 @@ def test_capabilities_are_those_that_stages_know():
 def test_the_bundled_chat_model_is_known_by_its_weights_and_template():
     assert identity(TransformersModel(model="smollm2-135m-instruct")) == {
         "kind": "transformers",
-        "version": 1,
+        "version": 2,
         "weights": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         "chat_template": "872be49dbb638044ad01b60388f48d469ff2980e5f0dccdc22ec907db54d0788",
         "quantisation": "gguf-q4_1",
@@ -87,6 +87,25 @@ def test_each_file_that_decides_an_answer_counts(folder, file, changed):
     assert {key for key in before if before[key] != after[key]} == changed
 
 
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        ("2_Dense/pytorch_model.bin", True),  # beside the .safetensors of another folder
+        ("2_Dense/model.safetensors", True),
+        ("pytorch_model.bin", False),  # the same weights once more, which nobody loads
+        ("2_Dense/README.md", False),
+    ],
+)
+def test_the_weights_of_each_part_of_a_model_count(folder, file, counts):
+    (folder / "2_Dense").mkdir()
+    before = identity(SentenceTransformersModel(model=str(folder)))
+    (folder / file).write_bytes(b"weights of a part")
+    after = identity(SentenceTransformersModel(model=str(folder)))
+    assert {key for key in before if before[key] != after[key]} == (
+        {"weights"} if counts else set()
+    )
+
+
 def test_a_folder_without_weights_is_no_model(folder):
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelUnavailable, match="holds no weights"):
@@ -100,7 +119,7 @@ def test_a_hub_id_is_known_by_the_commit_in_the_local_cache(tmp_path, monkeypatc
     (refs / "main").write_text(COMMIT)
     assert identity(NliModel(model="someone/small")) == {
         "kind": "nli",
-        "version": 1,
+        "version": 2,
         "hub": "someone/small",
         "commit": COMMIT,
         "dtype": "float32",

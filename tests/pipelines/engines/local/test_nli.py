@@ -1,6 +1,7 @@
 """Contradiction by tiny classifiers with random weights: the wiring is what is tested."""
 
 import json
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from pathlib import Path
@@ -142,6 +143,14 @@ def test_several_threads_get_what_one_gets(nli):
         for found in pool.map(nli.probability, [PAIRS] * 8):
             np.testing.assert_array_equal(found, alone)
     assert nli.usage.calls == 9 * len(PAIRS)
+
+
+def test_nothing_of_the_model_is_left_after_close(folder):
+    engine = open_engine(NliModel(model=folder, device="cpu"))
+    engine.model.itself = engine.model  # as a model may refer to itself
+    model = weakref.ref(engine.model)
+    engine.close()
+    assert model() is None
 
 
 def test_no_pairs_give_no_probabilities(nli):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.engines.local.sampling import next_tokens, noise
+from pipelines.engines.local.sampling import drawing_device, next_tokens, noise
 
 
 def test_a_longer_answer_begins_with_the_same_noise():
@@ -70,3 +70,8 @@ def test_a_large_flat_vocabulary_is_kept_as_far_as_top_p_says():
 def test_draws_follow_the_distribution():
     drawn = np.bincount(_drawn(list(noise(0, b"x", 0, 20_000))), minlength=4) / 20_000
     np.testing.assert_allclose(drawn, [0.5, 0.3, 0.15, 0.05], atol=0.01)
+
+
+@pytest.mark.parametrize(("model", "draws"), [("cpu", "cpu"), ("cuda:1", "cuda:1"), ("mps", "cpu")])
+def test_tokens_are_drawn_where_there_is_float64(model, draws):
+    assert drawing_device(torch.device(model)) == torch.device(draws)

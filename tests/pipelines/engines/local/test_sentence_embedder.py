@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pytest
 
@@ -64,3 +66,10 @@ def test_a_smaller_dtype_still_gives_float32(dtype):
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors), 1, atol=1e-2)
     engine.close()
+
+
+def test_nothing_of_the_model_is_left_after_close():
+    engine = open_engine(SentenceTransformersModel(model="all-minilm-l6-v2", device="cpu"))
+    model = weakref.ref(engine.model)
+    engine.close()
+    assert model() is None

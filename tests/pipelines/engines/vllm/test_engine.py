@@ -176,6 +176,22 @@ def test_close_wakes_who_waits_and_leaves_no_process(own_engine):
         engine.probe()
 
 
+@vllm
+@pytest.mark.slow
+def test_an_engine_answers_after_one_that_was_opened_before_it_is_closed(own_engine):
+    first, _ = own_engine
+    config = VllmModel(
+        model="smollm2-135m-instruct", dtype="float32", max_model_len=256, max_num_seqs=8
+    )
+    second = open_engine(config)
+    try:
+        first.close()
+        (answers,) = second.generate([CHAT], Sampling(max_tokens=2), [KEY])
+    finally:
+        second.close()
+    assert answers[0].tokens == 2
+
+
 def _tracks(process):
     return "tracker" in " ".join(process.cmdline())
 
