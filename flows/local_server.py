@@ -101,7 +101,7 @@ def _comes_up(server: "subprocess.Popen[bytes]", port: int) -> bool:
 def _listens(process: int, port: int) -> bool:
     try:
         connections = psutil.Process(process).net_connections("tcp4")
-    except psutil.NoSuchProcess:
+    except psutil.Error:  # it has ended, or is about to
         return False
     return any(
         connection.status == psutil.CONN_LISTEN and connection.laddr.port == port

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from pipelines.exporters.hf_folder import check_target
 from pipelines.exporters.spec import COMPRESSIONS, HuggingFace, Parquet, Records
 from pipelines.paths import from_home, matches
 from pipelines.readers.inputs import FileInput
@@ -80,7 +81,7 @@ def over_inputs(
     """The files of an export that would replace what the run has read, wherever that lies now.
 
     fingerprints: of the run's inputs. A file that the same run has exported may be one of these by
-    its bytes, where nothing was dropped; it may be written again.
+    its bytes, where nothing was dropped; it may be written again. Empty files lose nothing.
     """
     earlier = _earlier(spec.path)
     own = _names(earlier) if earlier.get("run_id") == run_id else set()
@@ -88,13 +89,16 @@ def over_inputs(
         f"the export {spec.path} writes {name}, which holds what the run has read: "
         "choose another path"
         for name, file in _there(spec)
-        if name not in own and FileInput(name, file).fingerprint() in fingerprints
+        if name not in own
+        and file.stat().st_size
+        and FileInput(name, file).fingerprint() in fingerprints
     ]
 
 
 def _there(spec: Records | Parquet | HuggingFace) -> Iterator[tuple[str, Path]]:
     """The files that an export would replace, by the names that its manifest has for them."""
     if isinstance(spec, HuggingFace):
+        check_target(spec.path)  # a folder of others is refused before all of it is read
         found = sorted(path for path in spec.path.rglob("*") if path.is_file())
         yield from ((path.relative_to(spec.path).as_posix(), path) for path in found)
         return

@@ -8,6 +8,7 @@ that scores for three days must not lose the parts of its first day.
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,24 +17,32 @@ import orjson
 
 from pipelines.store.atomic import write_bytes
 from pipelines.store.manifest import dump
-from pipelines.store.processes import process_alive, this_machine
+from pipelines.store.processes import began_after, process_alive, this_machine
 
 PATTERN = "uses-*.json"
 
 
 @dataclass(frozen=True)
 class Uses:
-    """tables and scores: keys. Rows that stages create on the way are not known beforehand."""
+    """tables and scores: keys. Rows that stages create on the way are not known beforehand.
+
+    moment_ns: when it was noted (time.monotonic_ns).
+    """
 
     noted: Path
     machine: str
     process: int
+    moment_ns: int
     tables: frozenset[str]
     scores: frozenset[str]
 
     def lives(self, alive: Callable[[int], bool]) -> bool:
         """Whether its process runs on this machine; one of another machine cannot be asked."""
-        return self.machine == this_machine() and alive(self.process)
+        return (
+            self.machine == this_machine()
+            and alive(self.process)
+            and not began_after(self.process, self.moment_ns)
+        )
 
 
 def note_uses(folder: Path, tables: Sequence[str], scores: Sequence[str]) -> None:
@@ -44,6 +53,7 @@ def note_uses(folder: Path, tables: Sequence[str], scores: Sequence[str]) -> Non
     content = {
         "machine": this_machine(),
         "process": os.getpid(),
+        "moment_ns": time.monotonic_ns(),
         "tables": list(tables),
         "scores": sorted({key for key in scores if key}),
     }
@@ -70,7 +80,8 @@ def read_uses(folder: Path) -> list[Uses]:
         except FileNotFoundError:  # its process has just ended
             continue
         tables, scores = frozenset(noted["tables"]), frozenset(noted["scores"])
-        found.append(Uses(path, noted["machine"], noted["process"], tables, scores))
+        owner = (noted["machine"], noted["process"], noted["moment_ns"])
+        found.append(Uses(path, *owner, tables, scores))
     return found
 
 

@@ -17,11 +17,11 @@ class HeldOutLoss:
         self._sum += float(mean) * tokens
         self._tokens += tokens
 
-    def mean(self, reduce: Callable[..., torch.Tensor]) -> float:
-        """Over the batches of all processes. reduce: accelerate's, which adds tensors up.
+    def mean(self, added_up: Callable[[torch.Tensor], torch.Tensor]) -> float:
+        """Over the batches of all processes. added_up: a tensor over them, element by element.
 
         Rows that fill up the last batch of several processes count twice.
         """
         totals = torch.tensor([self._sum, float(self._tokens)], dtype=torch.float64)
-        summed, tokens = reduce(totals, reduction="sum").tolist()
+        summed, tokens = added_up(totals).tolist()
         return float(summed / tokens)

@@ -210,8 +210,16 @@ class SelectingTrainer(SFTTrainer):  # type: ignore[misc]  # trl is not typed
         """transformers', with the loss per token whatever the batches are; its own is per batch."""
         self.held_out = HeldOutLoss()
         output = super().evaluation_loop(*args, **named)
-        output.metrics["eval_loss"] = self.held_out.mean(self.accelerator.reduce)
+        output.metrics["eval_loss"] = self.held_out.mean(self._added_up)
         return output
+
+    def _added_up(self, figures: torch.Tensor) -> torch.Tensor:
+        if self.accelerator.num_processes == 1:
+            return figures
+        # NCCL adds up what lies on a GPU and nothing else.
+        on_device = figures.to(self.accelerator.device)
+        summed: torch.Tensor = self.accelerator.reduce(on_device, reduction="sum")
+        return summed
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """None: it would name folders of this machine. The manifest says what was trained."""

@@ -123,7 +123,7 @@ def _not_revised(finished: pl.Expr, preferred: pl.Expr) -> pl.Expr:
         .then(pl.lit("candidate_cut"))
         .when(calls_tools)
         .then(pl.lit("answer_calls_tools"))
-        .when(pl.col("tools").is_not_null())
+        .when(pl.col("tools").is_not_null() & (pl.col("tools") != "[]"))
         .then(pl.lit("row_declares_tools"))
         .when(preferred != "second")
         .then(pl.format("judged_{}", preferred))

@@ -3,7 +3,7 @@
 import gc
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -59,7 +59,8 @@ def free_memory() -> None:
     # A SentenceTransformer and its model card refer to each other: only the collector finds them.
     gc.collect()
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # torch keeps freed blocks for itself
+        with suppress(RuntimeError):  # of a device that has failed, which is told elsewhere
+            torch.cuda.empty_cache()  # torch keeps freed blocks for itself
 
 
 @contextmanager

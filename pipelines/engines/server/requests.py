@@ -50,6 +50,8 @@ _REFUSALS_IN_A_ROW = 3
 _ASKS_FOR_FEATURE = 3
 _TRIES_FOR_FEATURE = 3
 _TRIES_FOR_MODELS = 3
+# Of a plain request, after all tries of another one: other rows wait for the outcome.
+_TRIES_FOR_PLAIN = 3
 _MANY = 10**6
 
 
@@ -119,7 +121,7 @@ class Server:
         async with self._judging:
             if isinstance(failure, Denied):
                 return await self._refuses_alone(request, failure)
-            plain = await self._tried(request.known_good())
+            plain = await self._tried(request.known_good(), _TRIES_FOR_PLAIN)
         if isinstance(plain, Fault | Denied):
             raise self._gone(failure)
         return True
@@ -274,16 +276,16 @@ class Server:
                 f"tries, of {self.config.max_tries}: {last_outcome(state).message}"
             )
 
-    async def models(self) -> list[Mapping[str, Any]]:
-        """What the server lists as its models; empty where it lists none, or fails at it.
+    async def models(self, tries_if_answered: int = _MANY) -> list[Mapping[str, Any]]:
+        """What the server lists as its models; empty where it lists none.
 
-        Raises EngineError when it is not there.
+        Raises EngineError when it fails at that, at most `tries_if_answered` times if it is there.
         """
         request = Request[Any](
             "/models", None, lambda body: body.get("data"), Tokens(), {}, counted=False
         )
-        listed = await self._tried(request, _TRIES_FOR_MODELS)
-        if isinstance(listed, Fault) and not listed.answered:
+        listed = await self._tried(request, tries_if_answered)
+        if isinstance(listed, Fault):
             raise self._gone(listed)
         entries = listed if isinstance(listed, list) else []
         return [entry for entry in entries if isinstance(entry, Mapping) and entry.get("id")]
@@ -293,5 +295,6 @@ class Server:
         names: list[str] = []
         if denied.status == 404:
             with contextlib.suppress(EngineError):  # the list would only be a help
-                names = [self.redactor.message(str(one["id"])) for one in await self.models()]
+                listed = await self.models(_TRIES_FOR_MODELS)
+                names = [self.redactor.message(str(one["id"])) for one in listed]
         return advice(self.config, denied, names)

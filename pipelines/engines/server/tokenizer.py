@@ -8,13 +8,14 @@ from pipelines.engines.errors import ModelUnavailable
 from pipelines.engines.server.config import OpenAiModel
 from pipelines.engines.server.requests import Server
 from pipelines.engines.sources import Hub, source_of
+from stages.engines import EngineError
 
 
 def open_chat_tokens(config: OpenAiModel, server: Server) -> ChatTokens | None:
     """None where the recipe names no tokenizer.
 
     The context is the recipe's `max_length`, else what the server says of its model, as vLLM does.
-    Raises ModelUnavailable when neither is there.
+    Raises ModelUnavailable when neither is there, and EngineError for a server that fails.
     """
     if config.tokenizer is None:
         return None
@@ -42,7 +43,13 @@ def _tokenizer(name: str, revision: str | None) -> Any:
 
 
 def _told_length(model: str, server: Server) -> int | None:
-    (models,) = server.together([server.models])
+    try:
+        (models,) = server.together([server.models])
+    except EngineError as error:
+        raise EngineError(
+            f"{error} (asked for the model's context; if it is never told, give max_length in the "
+            "recipe)"
+        ) from error
     for entry in models:
         length = entry.get("max_model_len")
         if entry["id"] == model and isinstance(length, int):

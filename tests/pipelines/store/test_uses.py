@@ -11,14 +11,15 @@ from pipelines.store.uses import drop_uses, note_uses, read_uses
 DEAD = 2**22 + 1  # beyond the numbers that Linux gives to processes
 
 
-def left_by(folder: Path, process: int, *, machine: str = "") -> str:
+def left_by(folder: Path, process: int, *, machine: str = "", **noted_too: int) -> str:
     """The name of another process' note."""
     note_uses(folder, [], ["s"])
     (own,) = folder.glob(f"uses-*-{os.getpid()}.json")
     noted = orjson.loads(own.read_bytes())
     machine = machine or noted["machine"]
     left = own.rename(folder / f"uses-{machine}-{process}.json")
-    left.write_bytes(orjson.dumps({**noted, "machine": machine, "process": process}))
+    content = {**noted, "machine": machine, "process": process, **noted_too}
+    left.write_bytes(orjson.dumps(content))
     return left.name
 
 
@@ -54,3 +55,11 @@ def test_what_is_finished_drops_its_own_note_and_those_of_the_dead(tmp_path: Pat
     drop_uses(tmp_path)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+def test_a_process_that_began_after_the_note_is_another_one(tmp_path: Path) -> None:
+    left_by(tmp_path, os.getppid(), moment_ns=0)
+
+    (uses,) = read_uses(tmp_path)
+
+    assert not uses.lives(lambda process: True)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.pipelines.train.bench import Bench
+from tests.pipelines.train.bench import Bench, row, write_table
 from tests.pipelines.train.test_training import assert_same_weights
 
 KILLS = 4
@@ -56,7 +56,10 @@ def test_kill_9_changes_nothing_that_comes_of_it(bench: Bench) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_one_model_each_with_a_memory_of_its_own(bench: Bench) -> None:
-    arguments = command(bench, "two", max_steps=4, batch_size=8, save_every=2)
+    aside = write_table(bench.folder / "aside.jsonl", [row(n) for n in range(30, 34)], "another")
+    arguments = command(
+        bench, "two", max_steps=4, batch_size=8, save_every=2, held_out={"path": str(aside)}
+    )
     together = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -80,6 +83,7 @@ def test_two_processes_train_one_model_each_with_a_memory_of_its_own(bench: Benc
     one_epoch = [row_id for line in (*first[:3], *second[:3]) for row_id in line["ids"]]
     assert len(set(one_epoch)) == 24
     assert told["result"]["steps"] == 4
+    assert 0 < told["result"]["held_out_loss"] < 12
     assert {path.name for path in (out / "checkpoint-4").glob("selection-rank*")} == {
         "selection-rank0.npz",
         "selection-rank1.npz",

@@ -119,6 +119,12 @@ def test_a_row_that_declares_tools_is_not_revised(instructions: Any) -> None:
     ]
 
 
+def test_a_row_whose_list_of_tools_is_empty_declares_none(instructions: Any) -> None:
+    rows = table(instructions, (0.9, False), tools="[]")
+
+    assert [verdict for verdict, _, _ in decided(STAGE, rows)] == ["drop"]  # for a better row
+
+
 @pytest.mark.parametrize("judged", ["split", "tie", "first"])
 def test_nothing_is_revised_that_the_judge_does_not_prefer_in_all_orders(
     instructions: Any, judged: str
