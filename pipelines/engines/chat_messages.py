@@ -15,7 +15,9 @@ def plain_message(message: Message, knows_tool_calls: bool) -> dict[str, Any]:
     plain: dict[str, Any] = {
         key: value for key, value in message.items() if value is not None and key != "tool_calls"
     }
-    calls = _parsed_calls(message.get("tool_calls"))
+    calls = [
+        {**call, **_parsed_arguments(call)} for call in tool_calls_of(message.get("tool_calls"))
+    ]
     if calls and knows_tool_calls:
         plain["tool_calls"] = calls
     elif calls:
@@ -27,17 +29,18 @@ def plain_message(message: Message, knows_tool_calls: bool) -> dict[str, Any]:
     return plain
 
 
-def _parsed_calls(text: str | None) -> list[dict[str, Any]]:
-    """Tool calls with their arguments as objects, which is what templates write out."""
+def tool_calls_of(text: str | None) -> list[dict[str, Any]]:
+    """The tool calls of a message. Raises ValueError for a text that is no list of objects."""
     if not text:
         return []
     calls = json.loads(text)
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         raise ValueError("tool_calls is no list of objects")
-    return [{**call, **_parsed_arguments(call)} for call in calls]
+    return calls
 
 
 def _parsed_arguments(call: dict[str, Any]) -> dict[str, Any]:
+    """The call's arguments as an object, which is what templates write out."""
     function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
         return {}

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from pipelines.engines.chat_messages import tool_calls_of
 from stages.engines import Chat, Message, Refused
 
 # What every server must be able to answer.
@@ -21,7 +22,8 @@ def messages_of(chat: Chat) -> list[dict[str, Any]] | Refused:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    calls = _calls(message.get("tool_calls"))
+    found = tool_calls_of(message.get("tool_calls"))
+    calls = [_call(call, number) for number, call in enumerate(found)]
     content = message.get("content")
     plain: dict[str, Any] = {
         "role": message.get("role"),
@@ -33,15 +35,6 @@ def _message(message: Message) -> dict[str, Any]:
     if calls:
         plain["tool_calls"] = calls
     return plain
-
-
-def _calls(text: str | None) -> list[dict[str, Any]]:
-    if not text:
-        return []
-    calls = json.loads(text)
-    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
-        raise ValueError("tool_calls is no list of objects")
-    return [_call(call, number) for number, call in enumerate(calls)]
 
 
 def _call(call: dict[str, Any], number: int) -> dict[str, Any]:

@@ -69,9 +69,14 @@ def test_many_refusals_of_a_sound_server_fail_their_rows_alone():
     assert sum(asked.text == "Say yes." for asked in server.asked) == 3  # the first, two between
 
 
-def test_an_outage_that_is_told_with_status_200_fails_no_row():
+@pytest.mark.parametrize(
+    "outage", [Reply({"error": {"message": "overloaded"}}), chat_reply("", finish="error")]
+)
+def test_an_outage_that_is_told_with_status_200_fails_no_row(outage):
+    """In the body, or as OpenRouter does it, in a choice."""
+
     def script(asked):
-        return answers(asked) if server_is_up[0] else Reply({"error": {"message": "overloaded"}})
+        return answers(asked) if server_is_up[0] else outage
 
     server_is_up = [True]
     with ScriptedServer(script) as server:
@@ -107,22 +112,6 @@ def test_an_outage_that_ends_after_a_rows_last_try_fails_no_row(reply):
         engine.close()
     assert [one.text for one in found] == ["yes"]
     assert engine.usage.calls == 1
-
-
-def test_choices_that_tell_of_an_outage_are_no_answer_to_a_plain_request():
-    """OpenRouter's way: then it is the server that is at fault, and not the row."""
-
-    def script(asked):
-        return answers(asked) if server_is_up[0] else chat_reply("", finish="error")
-
-    server_is_up = [True]
-    with ScriptedServer(script) as server:
-        engine = opened(server, max_tries=1)
-        engine.probe()
-        server_is_up[0] = False
-        with pytest.raises(EngineError, match="does not answer, tried once: its answer cannot"):
-            engine.generate(chats("Hi"), SAMPLING, keys(1))
-        engine.close()
 
 
 @pytest.mark.parametrize("status", [403, 404, 405])
